@@ -1,0 +1,36 @@
+/**
+ * The one table of error codes. A code is stable: users search for it, tests compare it, logs carry it.
+ * `remedy` says what the reader can do; it is printed after the message.
+ */
+export const ERRORS = {
+  SHOAL_CONFIG_INVALID: 'Correct the named key; "shoalmq check-config" prints what is in effect.',
+  SHOAL_CONFIG_UNREADABLE: 'Check that the file exists, is readable, and is valid YAML.',
+  SHOAL_LISTEN_IN_USE: 'Stop the other program on that port, or choose another port.',
+  SHOAL_LISTEN_FAILED: 'Check that the host is an address of this machine and that the port may be opened.',
+  SHOAL_INSECURE_LISTENER:
+    'Configure auth.passwordFile, bind to 127.0.0.1, or say auth.anonymous: true outright.',
+  SHOAL_TLS_CERTIFICATE: 'Check that the certificate and key files exist, are PEM, and belong together.',
+  SHOAL_DATA_DIR_LOCKED: 'Another process uses this data directory: stop it, or choose another node.dataDir.',
+  SHOAL_DATA_DIR_UNUSABLE: 'Check that node.dataDir can be created and written by this user.',
+  SHOAL_STORAGE_CORRUPT:
+    'The database cannot be trusted and is not served: restore a copy, or move the directory away.',
+  SHOAL_STORAGE_VERSION: 'The data was written by a newer ShoalMQ: run that version, or another node.dataDir.',
+  SHOAL_STORAGE_FULL: 'Free disk space; nothing was acknowledged that is not stored.',
+} as const;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** An error with a stable code and a remedy. Startup prints it in one line, without a stack. */
+export class ShoalError extends Error {
+  override readonly name = 'ShoalError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  get remedy(): string {
+    return ERRORS[this.code];
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * What a connection sees of its socket: bytes in, bytes out, and no more. TCP, TLS, WS and WSS are
+ * implementations under `io/`; one contract suite (`test/contract/transport.contract.ts`) holds them all to
+ * what is said here.
+ *
+ * Everything on the data path is a plain synchronous call. There are no events, promises or closures per
+ * packet: an accepted socket is one `Peer`, what the acceptor returns for it is one `PeerHandler`, and each
+ * side calls the other's methods.
+ *
+ * - **Ownership of bytes.** A chunk given to `onData` belongs to the receiver and is never written again by the
+ *   transport; it may be a view of a larger slab, so a receiver that keeps a few bytes of it for long copies
+ *   them. Bytes given to `write` must not change until they are written; a receiver may share one buffer
+ *   between any number of peers.
+ * - **Re-entrancy.** `write`, `pause`, `resume`, `end` and `destroy` may be called from within any of the
+ *   handler's methods. `onData`, `onDrain` and `onClose` are never called from within `write`, `pause`,
+ *   `resume`, `end` or `destroy`, and never from within the acceptor: they come in a later turn (microtask or
+ *   event) of the loop.
+ * - **The end.** `onClose` comes exactly once for each accepted peer, whoever closed it and for whatever
+ *   reason; afterwards nothing more is called, and every method of the peer is a harmless no-op.
+ * - **Half-close.** A client that shuts its sending side is treated as gone: what is pending is still
+ *   flushed (within the time limit of `end`), then the socket is closed. MQTT has no half-open state.
+ * - **Bounds.** A peer never drops bytes and never bounds `pendingBytes` by itself: the caller stops writing
+ *   above its own limit. `end` and a half-closed peer are closed after `endTimeoutMs` whatever is pending.
+ */
+
+/** Which way a connection came in; also the `transport` label of metrics. */
+export type TransportName = 'tcp' | 'tls' | 'ws' | 'wss';
+
+/** What a client's own TLS certificate says, verified against the listener's authorities. */
+export interface PeerCertificate {
+  /** Subject common name; empty when the certificate has none. */
+  readonly commonName: string;
+  /** SHA-256 over the DER form, as upper-case hex pairs with colons. */
+  readonly fingerprint256: string;
+  /** Serial number in hex, as issued. */
+  readonly serialNumber: string;
+}
+
+/** One accepted connection, seen from above. */
+export interface Peer {
+  readonly transport: TransportName;
+  /** The client's address in text, IPv4 inside IPv6 shown as IPv4; the real one behind a PROXY protocol. */
+  readonly remoteAddress: string;
+  /** The client's port, or 0 where the transport does not tell (WS and WSS). */
+  readonly remotePort: number;
+  /** Present only on TLS, when the listener asked for a client certificate and a valid one came. */
+  readonly certificate: PeerCertificate | undefined;
+  /** Bytes accepted by `write` that the kernel has not taken yet. */
+  readonly pendingBytes: number;
+  /** Hands bytes over, in order. Returns `pendingBytes` afterwards: 0 when the kernel has everything. */
+  write(bytes: Buffer): number;
+  /**
+   * Stops reading. TCP and TLS deliver nothing more (TCP: nothing at all; TLS: nothing after at most one
+   * record already decrypted). WS and WSS: see `io/ws.ts`, what arrives is held, bounded, and delivered by
+   * `resume`.
+   */
+  pause(): void;
+  resume(): void;
+  /** Flushes what is pending, then closes; gives up and destroys after the listener's `endTimeoutMs`. */
+  end(): void;
+  /** Closes at once; pending bytes are dropped. */
+  destroy(): void;
+}
+
+/** Why a peer is gone, for logs and counters; `undefined` in `onClose` means an orderly close by either side. */
+export type CloseCause =
+  /** The socket failed: ECONNRESET, EPIPE, ETIMEDOUT … in `code`. */
+  | { readonly kind: 'error'; readonly code: string }
+  /** The client broke the framing below MQTT (a WebSocket text frame, an oversized frame); the reason in words. */
+  | { readonly kind: 'protocol'; readonly reason: string }
+  /** The client kept sending far beyond `pause`, or `end` could not flush in time. */
+  | { readonly kind: 'limit'; readonly reason: string };
+
+/** What the connection implements; returned by the acceptor for each peer. */
+export interface PeerHandler {
+  /** Bytes in the order sent, at least one; the chunk is the receiver's from now on. */
+  onData(chunk: Buffer): void;
+  /** `pendingBytes` fell to 0 after a `write` had returned more than 0. Once per such fall. */
+  onDrain(): void;
+  /** Exactly once, the last call; the peer is dead. */
+  onClose(cause: CloseCause | undefined): void;
+}
+
+/** Called for each connection that is ready for MQTT bytes (after TLS and WebSocket handshakes). */
+export type Accept = (peer: Peer) => PeerHandler;
+
+/** Something that accepts connections, in the thread that opened it. */
+export interface Listener {
+  readonly transport: TransportName;
+  readonly host: string;
+  /** The port really bound, also when 0 was asked for. */
+  readonly port: number;
+  /**
+   * The listening socket's descriptor, for `fd` of further listeners on the same port in other threads of this
+   * process; -1 where there is none to share (WS and WSS: just listen on the same port again).
+   */
+  readonly fd: number;
+  /** Connections open now, handshakes in progress included. */
+  readonly connections: number;
+  readonly counters: ListenerCounters;
+  /** Stops accepting; connections already accepted live on. Idempotent. */
+  close(): Promise<void>;
+  /** `close`, then destroys every connection; resolves when all their `onClose` were called. Idempotent. */
+  destroy(): Promise<void>;
+}
+
+/** Running totals since the listener opened; read by metrics, never reset. */
+export interface ListenerCounters {
+  accepted: number;
+  /** Closed at once because `connectionsMax` was reached. */
+  refusedAtLimit: number;
+  /** Failed before they became peers: TLS or WebSocket handshake, PROXY header, time limits. */
+  handshakeFailed: number;
+  /** accept() failures, such as too many open files; accepting pauses briefly after each. */
+  acceptErrors: number;
+}
+
+/** Settings that every listener has. */
+export interface ListenerOptions {
+  readonly host: string;
+  /** 0 asks the kernel for a free one. */
+  readonly port: number;
+  /** Connections at once; one more is closed as soon as it is accepted. */
+  readonly connectionsMax: number;
+  /** Longest queue of connections waiting in the kernel for accept(); the kernel caps it at somaxconn. */
+  readonly backlog: number;
+  /** How long `end` may take to flush. */
+  readonly endTimeoutMs: number;
+}

@@ -13,6 +13,9 @@
  *                             u32 m, m × Subscription (of the session that the clean start ended: routes to remove),
  *                             u32 r, r × u16 received packet ids (QoS 2 from the client, not released),
  *                             u53 nextSeq, u32 p, p × u53 seqs with PUBREC received (PUBREL owed), ascending
+ *                    expirySeconds 0 never creates a session: with cleanStart the old one is ended (its subscriptions are
+ *                    in m), without it an existing one is attached and ends at DETACH; where none exists the reply has
+ *                    instance 0, and nothing is stored.
  *                    An expired session counts as absent. The owner then PULLs. The connection stays attached until
  *                    DETACH; an ATTACH by another owner replaces it (session-dict has kicked the former one).
  * INBOX_DETACH       request: u53 instance, u32 owner connection, u32 expirySeconds, u53 nowMs, u8 will (0 keep and start its

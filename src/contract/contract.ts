@@ -9,10 +9,10 @@
  *
  * | op | from → to | request | reply |
  * | --- | --- | --- | --- |
- * | DIST_MATCH | mqtt → dist | tenant, topic | u32 n, n × Route |
- * | DIST_ADD | mqtt → dist | tenant, u32 n, n × Route | u32 n, n × u8 result; sent once every shard has dropped the cached topics that the filters match |
- * | DIST_REMOVE | mqtt → dist | tenant, u32 n, n × Route key | u32 n, n × u8 result |
- * | DIST_INVALIDATE | dist → each mqtt | tenant, u32 n, n × filter | empty |
+ * | DIST_MATCH | mqtt → dist | tenant, topic | u8 STATUS, u32 n, n × Route |
+ * | DIST_ADD | mqtt → dist | tenant, u32 n, n × Route | u8 STATUS, u32 n, n × u8 result; sent once every shard has dropped the cached topics that the filters match |
+ * | DIST_REMOVE | mqtt → dist | tenant, u32 n, n × Route (its key counts) | u8 STATUS, u32 n, n × u8 result |
+ * | DIST_INVALIDATE | dist → each mqtt | tenant, u32 n, n × filter | u8 STATUS |
  * | INBOX_ATTACH … | mqtt → inbox | see contract/inbox.ts | |
  * | RETAIN_SET, RETAIN_SCAN | mqtt → retain | see contract/retain.ts | |
  * | DICT_CLAIM, DICT_RELEASE | mqtt → main | see contract/session-dict.ts | |
@@ -53,6 +53,8 @@ export const OP = {
   SHARD_PUBLISH: 60,
   /** mqtt → mqtt: a message for one member of a shared group. Replied to with whether a member took it. */
   SHARD_SHARED: 61,
+  /** main → mqtt: publish this as the broker itself: tenant, Message. No reply. */
+  SHARD_ANNOUNCE: 62,
 } as const;
 
 /** First byte of every reply body. */

@@ -12,14 +12,16 @@
  *                    reply:   u8 STATUS, u53 instance, u8 sessionPresent, u32 n, n × Subscription (now in force),
  *                             u32 m, m × Subscription (of the session that the clean start ended: routes to remove),
  *                             u32 r, r × u16 received packet ids (QoS 2 from the client, not released),
- *                             u53 nextSeq, u32 p, p × u53 seqs with PUBREC received (PUBREL owed), ascending
+ *                             u53 nextSeq, u53 sentSeq (messages up to it are sent with DUP; kept by DETACH, and
+ *                             nextSeq - 1 after a crash while attached), u32 p, p × u53 seqs with PUBREC received
+ *                             (PUBREL owed), ascending
  *                    expirySeconds 0 never creates a session: with cleanStart the old one is ended (its subscriptions are
  *                    in m), without it an existing one is attached and ends at DETACH; where none exists the reply has
  *                    instance 0, and nothing is stored.
  *                    An expired session counts as absent. The owner then PULLs. The connection stays attached until
  *                    DETACH; an ATTACH by another owner replaces it (session-dict has kicked the former one).
  * INBOX_DETACH       request: u53 instance, u32 owner connection, u32 expirySeconds, u53 nowMs, u8 will (0 keep and start its
- *                             delay, 1 discard); expirySeconds 0 ends the session now
+ *                             delay, 1 discard), u53 sentSeq (highest seq ever sent to the client); expirySeconds 0 ends the session now
  *                    reply:   u8 STATUS, u32 m, m × Subscription (to remove from dist when the session ended)
  *                    A will that is kept fires at now + min(delay, expiry) as INBOX_WILL; attached again before
  *                    that, it is discarded [MQTT-3.1.3-9]. At start of the store all sessions still marked attached

@@ -7,7 +7,8 @@ import { assert } from './assert.js';
  *     block.values[PACKETS_RECEIVED + packetType] += 1;
  *
  * with numeric constants, so it costs one load and one store: labels are flattened into the index. A family's
- * constant is the index of its first value; the comment in `values` order says what to add to it.
+ * constant is the index of its first value; what to add to it is the position of the label's value, or the
+ * tables DROP, VIOLATION … where there is one.
  *
  * Values are float64: exact up to 2^53, and an aligned eight-byte store is never seen half done on the 64-bit
  * machines that Node runs on. A reader may see a histogram's bucket before its sum; nothing depends on more.
@@ -118,7 +119,7 @@ export const VIOLATION = {
 /** How an authentication ended: the offsets within {@link AUTH_RESULTS}. */
 export const AUTH_RESULT = { ACCEPTED: 0, REFUSED: 1, BUSY: 2, FAILED: 3 } as const;
 
-/** Thread-to-thread or store answers that were "no": the offsets within {@link CONNECT_REFUSALS}. */
+/** Why a client was turned away before it had a session: the offsets within {@link CONNECT_REFUSALS}. */
 export const CONNECT_REFUSAL = { LIMIT: 0, RATE: 1, AUTHENTICATION: 2, PROTOCOL: 3, UNAVAILABLE: 4 } as const;
 
 const reasons = (table: Readonly<Record<string, number>>): MetricLabel => ({

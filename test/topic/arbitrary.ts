@@ -1,0 +1,102 @@
+import fc from 'fast-check';
+
+/** Few distinct levels, so that filters and topics meet; some at and above the length that fits into a node. */
+const arbLevel = fc.constantFrom(
+  '',
+  'a',
+  'b',
+  'ab',
+  '$',
+  '$SYS',
+  'é',
+  '😀',
+  'levels08',
+  'level-of-9',
+  'level-of-8',
+  'x'.repeat(300),
+);
+
+export const arbTopic = fc
+  .array(arbLevel, { minLength: 1, maxLength: 6 })
+  .map(levels => levels.join('/') || '/');
+
+export const arbFilter = fc
+  .tuple(fc.array(fc.oneof(arbLevel, fc.constant('+')), { maxLength: 5 }), fc.boolean())
+  .map(([levels, pound]) => (pound ? [...levels, '#'] : levels).join('/') || '/');
+
+export const ADVERSARIAL_FILTERS = [
+  '#',
+  '+',
+  '/',
+  '//',
+  '+/',
+  '/+',
+  '+/+',
+  '/#',
+  '//#',
+  '+/#',
+  '+/+/#',
+  '+/+/+',
+  'a',
+  'a/',
+  '/a',
+  'a//b',
+  'a/+/b',
+  'a//#',
+  'a/#',
+  'a/+',
+  '+/b',
+  '$',
+  '$/#',
+  '$SYS',
+  '$SYS/#',
+  '$SYS/+',
+  '$SYS/+/#',
+  '+/x',
+  'x/$SYS',
+  'é/+',
+  '+/é',
+  '😀/#',
+  ' ',
+  'A',
+  '+/$SYS/#',
+  'a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p',
+  '+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+',
+  '12345678',
+  '123456789',
+  '123456780',
+];
+
+export const ADVERSARIAL_TOPICS = [
+  '/',
+  '//',
+  '///',
+  'a',
+  'a/',
+  '/a',
+  'a//b',
+  'a/b',
+  'a/x/b',
+  'a/b/',
+  '$',
+  '$/',
+  '$/a',
+  '$SYS',
+  '$SYS/',
+  '$SYS/x',
+  '$SYS/x/y',
+  'x/$SYS',
+  'x/$SYS/y',
+  'é',
+  'é/é',
+  '😀',
+  '😀/a',
+  ' ',
+  'A',
+  'a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p',
+  '12345678',
+  '123456789',
+  '123456780',
+  '1234567',
+  'e\u0301',
+];

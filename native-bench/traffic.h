@@ -1,0 +1,10 @@
+/* The scenarios that move messages: fan-out, fan-in, pairs, shared, persistent. */
+#ifndef TRAFFIC_H
+#define TRAFFIC_H
+
+#include "options.h"
+
+/* Runs the whole scenario and reports; true when every message is accounted for. */
+void traffic_run(const struct options *options);
+
+#endif

@@ -9,12 +9,16 @@ export const ERRORS = {
   SHOAL_LISTEN_FAILED: 'Check that the host is an address of this machine and that the port may be opened.',
   SHOAL_INSECURE_LISTENER:
     'Configure auth.passwordFile, bind to 127.0.0.1, or say auth.anonymous: true outright.',
+  SHOAL_AUTH_FILE: 'Correct the named file; "shoalmq passwd" writes password files.',
+  SHOAL_AUTH_PLUGIN:
+    'Check auth.plugin: a JavaScript module that exports "hooks" (see src/plugin/plugin.ts).',
   SHOAL_TLS_CERTIFICATE: 'Check that the certificate and key files exist, are PEM, and belong together.',
   SHOAL_DATA_DIR_LOCKED: 'Another process uses this data directory: stop it, or choose another node.dataDir.',
   SHOAL_DATA_DIR_UNUSABLE: 'Check that node.dataDir can be created and written by this user.',
   SHOAL_STORAGE_CORRUPT:
     'The database cannot be trusted and is not served: restore a copy, or move the directory away.',
-  SHOAL_STORAGE_VERSION: 'The data was written by a newer ShoalMQ: run that version, or another node.dataDir.',
+  SHOAL_STORAGE_VERSION:
+    'The data was written by a newer ShoalMQ: run that version, or another node.dataDir.',
   SHOAL_STORAGE_FULL: 'Free disk space; nothing was acknowledged that is not stored.',
 } as const;
 

@@ -133,6 +133,15 @@ export const acceptAll: Authenticator = {
   },
 };
 
+/** Lets in whoever shows a verified certificate, under its common name. */
+export const acceptCertificates: Authenticator = {
+  authenticate(request) {
+    if (request.certificate?.commonName) return acceptAll.authenticate(request);
+    return refuse(REFUSE.NOT_AUTHORIZED, 'no client certificate with a common name');
+  },
+  continue: acceptAll.continue,
+};
+
 /** Lets everybody publish and subscribe everywhere within their tenant. */
 export const permitAll: Authorizer = {
   version: 0,

@@ -1,0 +1,40 @@
+/**
+ * Room `kv`: how state lasts.
+ *
+ * From the inside out:
+ *   engine.ts        `Engine`: ordered byte keys and values, one write transaction at a time. `MemoryEngine` here,
+ *                    `LmdbEngine` in io/; one contract suite on both (test/contract/engine.ts).
+ *   keys.ts          how keys are made: service, tenant, kind, rest.
+ *   range.ts         `Range`: a key interval and the `Coprocessor` that gives it meaning.
+ *   service.ts       `Service`: what stands between frames and a range and keeps what is not replicated.
+ *   store.ts         `Store`: one engine, its services, and the turn.
+ *   due-index.ts, write-batch.ts, frame-batch.ts, crc32c.ts: parts.
+ *   io/              LMDB, the data directory and its lock, the check of a database file.
+ *
+ * Invariants
+ * - A reply leaves only when what it reports is as durable as `storage.durability` says (`Engine.write`), and so
+ *   do pushes of messages. Exceptions are named where they are made (dist's transient routes).
+ * - All requests of a turn share one transaction and one flush; each sees what those before it did. A turn that
+ *   cannot be committed for want of room leaves nothing behind: everyone in it gets UNAVAILABLE and memory is
+ *   built again from the engine.
+ * - Coprocessors know no clock, no randomness and no connection; commands carry the time. Keys carry the tenant,
+ *   and a range says where it begins and ends. Raft slips in between `Service` and `Coprocessor.mutate`: a
+ *   command is then proposed, and `durable` comes when it is applied.
+ * - Every record is stored with a checksum that is verified at each read, and the whole file is walked before it
+ *   is opened (io/lmdb-check.ts). What fails is reported as SHOAL_STORAGE_CORRUPT and never served.
+ *
+ * Requests after a crash of the store thread: what was not answered is unknown to whoever asked. ATTACH, DETACH,
+ * SUBSCRIBE, UNSUBSCRIBE, ACKED, RECEIVED, RELEASED, RETAIN_SET, DIST_ADD and DIST_REMOVE may be asked again: done
+ * twice they leave what once leaves. INSERT with a source is done once (the packet id is marked in the same
+ * transaction); without one, QoS 1, a second insert is a duplicate, as QoS 1 allows. So there is no table of
+ * request numbers to keep.
+ *
+ * Limits: a turn takes in as much as its caller hands in (the worker stops at TURN_BYTES_MAX, node/store-worker.ts);
+ * keys KEY_BYTES_MAX.
+ *
+ * Difference from BifroMQ: it keeps WAL and state in two RocksDB instances with a flush each; here one LMDB
+ * transaction holds both, and a commit costs one data flush and one of the meta page.
+ */
+
+/** The one range of each service, until ranges split. */
+export const FIRST_RANGE_ID = 1;

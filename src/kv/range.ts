@@ -1,0 +1,38 @@
+import type { ByteReader, ByteWriter } from '../base/bytes.js';
+import type { KvReader, KvWriter } from './engine.js';
+
+/**
+ * An interval of the key space with the machine that gives it meaning. A command is bytes, and what it does
+ * depends on nothing but those bytes and the range's own entries: time comes in the command, numbers that must
+ * be unique come from a counter that is stored. So the same commands in the same order leave the same bytes in
+ * every replica; here there is one replica, and a command is applied as soon as it is asked for.
+ */
+export interface Range {
+  readonly id: number;
+  /** One of SERVICE in keys.ts. */
+  readonly service: number;
+  readonly boundary: Boundary;
+  readonly coprocessor: Coprocessor;
+}
+
+/** Keys from `start` on and below `end`. */
+export interface Boundary {
+  readonly start: Uint8Array;
+  readonly end: Uint8Array;
+}
+
+export interface Coprocessor {
+  /** Answers from what is committed or in this turn's transaction; changes nothing. */
+  query(input: ByteReader, reader: KvReader, output: ByteWriter): void;
+  /** Applies one command and appends its outcome to `output`. */
+  mutate(input: ByteReader, writer: KvWriter, output: ByteWriter): void;
+  /** Called behind the last command of a transaction: writes what was held back to be written once. */
+  finish(writer: KvWriter): void;
+  /** Forgets everything in memory and builds it again from `reader`: at start, and when a transaction failed. */
+  reset(boundary: Boundary, reader: KvReader): void;
+}
+
+/** All keys of a service. */
+export function wholeService(service: number): Boundary {
+  return { start: Uint8Array.of(service), end: Uint8Array.of(service + 1) };
+}

@@ -201,7 +201,14 @@ export class TopicTable<E extends TopicEntry> {
 function sameBytes(copy: Buffer, bytes: Uint8Array, start: number, end: number): boolean {
   const length = end - start;
   if (copy.length !== length) return false;
-  for (let i = 0; i < length; i++) if (copy[i] !== bytes[start + i]) return false;
+  let i = 0;
+  let at = start;
+  for (; i + 4 <= length; i += 4, at += 4) {
+    const high = (copy[i]! ^ bytes[at]!) | (copy[i + 1]! ^ bytes[at + 1]!);
+    const low = (copy[i + 2]! ^ bytes[at + 2]!) | (copy[i + 3]! ^ bytes[at + 3]!);
+    if ((high | low) !== 0) return false;
+  }
+  for (; i < length; i++, at++) if (copy[i] !== bytes[at]) return false;
   return true;
 }
 

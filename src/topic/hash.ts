@@ -42,8 +42,16 @@ export function hashBytes(keys: HashKeys, bytes: Uint8Array, start: number, end:
   return (hash + hashBlock(keys, bytes, blockStart, end)) | 0;
 }
 
+/** Four bytes a round into two sums that do not wait for each other (perf/micro/topic-cache.bench.ts). */
 function hashBlock(keys: HashKeys, bytes: Uint8Array, start: number, end: number): number {
-  let sum = 0;
-  for (let at = start, i = 0; at < end; at++, i++) sum = (sum + Math.imul(bytes[at]!, keys[i]!)) | 0;
-  return sum;
+  let even = 0;
+  let odd = 0;
+  let at = start;
+  let i = 0;
+  for (; at + 4 <= end; at += 4, i += 4) {
+    even = (even + Math.imul(bytes[at]!, keys[i]!) + Math.imul(bytes[at + 2]!, keys[i + 2]!)) | 0;
+    odd = (odd + Math.imul(bytes[at + 1]!, keys[i + 1]!) + Math.imul(bytes[at + 3]!, keys[i + 3]!)) | 0;
+  }
+  for (; at < end; at++, i++) even = (even + Math.imul(bytes[at]!, keys[i]!)) | 0;
+  return (even + odd) | 0;
 }

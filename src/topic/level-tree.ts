@@ -1,6 +1,8 @@
 import { assert } from '../base/assert.js';
 import { type HashKeys, hashBytes, mix } from './hash.js';
+import { LevelArena } from './level-arena.js';
 import { type LevelKey, PLUS, SHORT_BYTES } from './level-key.js';
+import { inPage, PagedInts } from './paged.js';
 
 /** Words of a node. A node is 32 bytes, half a cache line. */
 const PARENT = 0;
@@ -13,7 +15,6 @@ export const VALUE = 5;
 export const VALUE_BELOW = 6;
 const CHILDREN = 7;
 export const STRIDE_SHIFT = 3;
-const STRIDE = 1 << STRIDE_SHIFT;
 
 /** In LENGTH, beside the length of the level: this node has a child `+`. */
 const HAS_PLUS = 1 << 30;
@@ -23,27 +24,26 @@ const LENGTH_MASK = 0xff_ffff;
 const FIRST = 0;
 const SIBLING = 1;
 const PREVIOUS = 2;
-const LINKS = 3;
+const LINKS_SHIFT = 2;
 
 const NODES_MIN = 8;
-const ARENA_UNIT_BYTES = 8;
+const NODES_MAX = 1 << 26;
 
 /**
  * A tree of topic levels in typed arrays: no object per node, so a million filters cost the garbage collector
  * nothing. Children of all nodes share one hash table from (parent, level) to node, chained through NEXT and grown
- * by linear hashing: one bucket is split per insertion, so growth never stops the thread to rehash everything
- * (only to copy arrays). Levels longer than 8 bytes lie in an arena of 8-byte units with a free list per size.
+ * by linear hashing: one bucket is split per insertion. With the arrays in pages, no insertion ever stops the
+ * thread to copy or rehash the whole. Levels longer than 8 bytes lie in a `LevelArena`.
  *
  * Node 0 is the root, and 0 also means "no node", since the root is nobody's child. Ids are reused after removal.
- * Memory shrinks only when the tree becomes empty. Bounds: 2^26 nodes, and an arena of
- * what one Buffer can hold (4 GiB on Node 20).
+ * Memory shrinks only when the tree becomes empty. Bound: 2^26 nodes.
  */
 export class LevelTree {
   readonly keys: HashKeys;
   readonly linked: boolean;
-  nodes: Int32Array = new Int32Array(NODES_MIN * STRIDE);
-  private links: Int32Array;
-  private heads: Int32Array = new Int32Array(NODES_MIN);
+  nodes = new PagedInts(NODES_MIN << STRIDE_SHIFT);
+  private links = new PagedInts(NODES_MIN << LINKS_SHIFT);
+  private heads = new PagedInts(NODES_MIN);
   /** Buckets in use; those below `bucketCount - bucketBase` have been split in this round. */
   private bucketCount = NODES_MIN;
   private bucketBase = NODES_MIN;
@@ -51,28 +51,24 @@ export class LevelTree {
   nodeEnd = 1;
   nodeCount = 1;
   private freeNode = 0;
-  private arena: Buffer = NO_ARENA;
-  private arenaEnd = 0;
-  private arenaFree = new Map<number, number[]>();
+  private readonly arena = new LevelArena();
 
+  /** @param linked whether children are to be listed (`firstChild`, `nextSibling`), for 16 bytes a node more. */
   constructor(keys: HashKeys, linked: boolean) {
     this.keys = keys;
     this.linked = linked;
-    this.links = new Int32Array(linked ? NODES_MIN * LINKS : 0);
   }
 
   clear(): void {
-    this.nodes = new Int32Array(NODES_MIN * STRIDE);
-    this.links = new Int32Array(this.linked ? NODES_MIN * LINKS : 0);
-    this.heads = new Int32Array(NODES_MIN);
+    this.nodes = new PagedInts(NODES_MIN << STRIDE_SHIFT);
+    this.links = new PagedInts(NODES_MIN << LINKS_SHIFT);
+    this.heads = new PagedInts(NODES_MIN);
     this.bucketCount = NODES_MIN;
     this.bucketBase = NODES_MIN;
     this.nodeEnd = 1;
     this.nodeCount = 1;
     this.freeNode = 0;
-    this.arena = NO_ARENA;
-    this.arenaEnd = 0;
-    this.arenaFree.clear();
+    this.arena.clear();
   }
 
   private bucketOf(parent: number, hash: number): number {
@@ -86,54 +82,47 @@ export class LevelTree {
   find(parent: number, key: LevelKey): number {
     const { nodes } = this;
     const { length, word0, word1 } = key;
-    let id = this.heads[this.bucketOf(parent, key.hash)]!;
+    let id = this.heads.get(this.bucketOf(parent, key.hash));
     while (id !== 0) {
-      const at = id << STRIDE_SHIFT;
+      const page = nodes.pageOf(id << STRIDE_SHIFT);
+      const at = inPage(id << STRIDE_SHIFT);
       if (
-        nodes[at + WORD0] === word0 &&
-        nodes[at] === parent &&
-        (nodes[at + LENGTH]! & LENGTH_MASK) === length
+        page[at + WORD0] === word0 &&
+        page[at] === parent &&
+        (page[at + LENGTH]! & LENGTH_MASK) === length
       ) {
-        if (length <= SHORT_BYTES ? nodes[at + WORD1] === word1 : this.sameBytes(nodes[at + WORD1]!, key))
-          return id;
+        const word = page[at + WORD1]!;
+        if (length <= SHORT_BYTES ? word === word1 : this.arena.same(word, key)) return id;
       }
-      id = nodes[at + NEXT]!;
+      id = page[at + NEXT]!;
     }
     return 0;
   }
 
   /** The child `+` of `parent`, or 0; `plus` is the key of that level. */
   findPlus(parent: number, plus: LevelKey): number {
-    if ((this.nodes[(parent << STRIDE_SHIFT) + LENGTH]! & HAS_PLUS) === 0) return 0;
+    if ((this.nodes.get((parent << STRIDE_SHIFT) + LENGTH) & HAS_PLUS) === 0) return 0;
     return this.find(parent, plus);
-  }
-
-  private sameBytes(unit: number, key: LevelKey): boolean {
-    const { arena } = this;
-    const { bytes, start, length } = key;
-    const from = unit * ARENA_UNIT_BYTES;
-    for (let i = 0; i < length; i++) if (arena[from + i] !== bytes[start + i]) return false;
-    return true;
   }
 
   /** Adds the child `key`, which must not be there yet, below `parent`; returns its id. */
   insert(parent: number, key: LevelKey): number {
     const id = this.takeNode();
-    const { nodes } = this;
-    const at = id << STRIDE_SHIFT;
-    nodes[at + PARENT] = parent;
-    nodes[at + LENGTH] = key.length;
-    nodes[at + WORD0] = key.word0;
-    nodes[at + WORD1] = key.length <= SHORT_BYTES ? key.word1 : this.storeBytes(key);
-    nodes[at + VALUE] = 0;
-    nodes[at + VALUE_BELOW] = 0;
-    nodes[at + CHILDREN] = 0;
-    const parentAt = parent << STRIDE_SHIFT;
-    nodes[parentAt + CHILDREN] = nodes[parentAt + CHILDREN]! + 1;
-    if (key.is(PLUS)) nodes[parentAt + LENGTH] = nodes[parentAt + LENGTH]! | HAS_PLUS;
+    const { nodes, heads } = this;
+    const page = nodes.pageOf(id << STRIDE_SHIFT);
+    const at = inPage(id << STRIDE_SHIFT);
+    page[at + PARENT] = parent;
+    page[at + LENGTH] = key.length;
+    page[at + WORD0] = key.word0;
+    page[at + WORD1] = key.length <= SHORT_BYTES ? key.word1 : this.arena.store(key);
+    page[at + VALUE] = 0;
+    page[at + VALUE_BELOW] = 0;
+    page[at + CHILDREN] = 0;
     const bucket = this.bucketOf(parent, key.hash);
-    nodes[at + NEXT] = this.heads[bucket]!;
-    this.heads[bucket] = id;
+    page[at + NEXT] = heads.get(bucket);
+    heads.set(bucket, id);
+    this.countChild(parent, 1);
+    if (key.is(PLUS)) this.flagPlus(parent, true);
     if (this.linked) this.link(parent, id);
     if (this.nodeCount > this.bucketCount) this.splitBucket();
     return id;
@@ -143,43 +132,52 @@ export class LevelTree {
   prune(id: number): void {
     const { nodes } = this;
     while (id !== 0) {
-      const at = id << STRIDE_SHIFT;
-      if (nodes[at + VALUE] !== 0 || nodes[at + VALUE_BELOW] !== 0 || nodes[at + CHILDREN] !== 0) return;
-      const parent = nodes[at + PARENT]!;
+      const page = nodes.pageOf(id << STRIDE_SHIFT);
+      const at = inPage(id << STRIDE_SHIFT);
+      if (page[at + VALUE] !== 0 || page[at + VALUE_BELOW] !== 0 || page[at + CHILDREN] !== 0) return;
+      const parent = page[at + PARENT]!;
       this.unchain(id);
       if (this.linked) this.unlink(parent, id);
-      const length = nodes[at + LENGTH]! & LENGTH_MASK;
-      if (length > SHORT_BYTES) this.freeBytes(nodes[at + WORD1]!, length);
-      const parentAt = parent << STRIDE_SHIFT;
-      nodes[parentAt + CHILDREN] = nodes[parentAt + CHILDREN]! - 1;
-      if (length === 1 && nodes[at + WORD0] === PLUS)
-        nodes[parentAt + LENGTH] = nodes[parentAt + LENGTH]! & ~HAS_PLUS;
-      nodes[at + NEXT] = this.freeNode;
+      const length = page[at + LENGTH]! & LENGTH_MASK;
+      if (length > SHORT_BYTES) this.arena.release(page[at + WORD1]!, length);
+      this.countChild(parent, -1);
+      if (length === 1 && page[at + WORD0] === PLUS) this.flagPlus(parent, false);
+      page[at + NEXT] = this.freeNode;
       this.freeNode = id;
       this.nodeCount--;
       id = parent;
     }
-    if (this.nodeCount === 1 && nodes[VALUE] === 0 && nodes[VALUE_BELOW] === 0) this.clear();
+  }
+
+  private countChild(parent: number, change: number): void {
+    const at = (parent << STRIDE_SHIFT) + CHILDREN;
+    this.nodes.set(at, this.nodes.get(at) + change);
+  }
+
+  private flagPlus(parent: number, has: boolean): void {
+    const at = (parent << STRIDE_SHIFT) + LENGTH;
+    const word = this.nodes.get(at);
+    this.nodes.set(at, has ? word | HAS_PLUS : word & ~HAS_PLUS);
   }
 
   /** First child of `id`, or 0. Linked trees only; the order is that of insertion, newest first. */
   firstChild(id: number): number {
-    return this.links[id * LINKS + FIRST]!;
+    return this.links.get((id << LINKS_SHIFT) + FIRST);
   }
 
   nextSibling(id: number): number {
-    return this.links[id * LINKS + SIBLING]!;
+    return this.links.get((id << LINKS_SHIFT) + SIBLING);
   }
 
   parentOf(id: number): number {
-    return this.nodes[(id << STRIDE_SHIFT) + PARENT]!;
+    return this.nodes.get((id << STRIDE_SHIFT) + PARENT);
   }
 
   /** First byte of the level of `id`, 0 if the level is empty. */
   firstByte(id: number): number {
     const at = id << STRIDE_SHIFT;
-    if ((this.nodes[at + LENGTH]! & LENGTH_MASK) <= SHORT_BYTES) return this.nodes[at + WORD0]! & 0xff;
-    return this.arena[this.nodes[at + WORD1]! * ARENA_UNIT_BYTES]!;
+    if ((this.nodes.get(at + LENGTH) & LENGTH_MASK) <= SHORT_BYTES) return this.nodes.get(at + WORD0) & 0xff;
+    return this.arena.firstByte(this.nodes.get(at + WORD1));
   }
 
   /** The levels from the root to `id`, joined. */
@@ -191,79 +189,71 @@ export class LevelTree {
 
   private levelOf(id: number): string {
     const at = id << STRIDE_SHIFT;
-    const { nodes } = this;
-    const length = nodes[at + LENGTH]! & LENGTH_MASK;
-    if (length > SHORT_BYTES) {
-      const from = nodes[at + WORD1]! * ARENA_UNIT_BYTES;
-      return this.arena.toString('utf8', from, from + length);
-    }
-    const bytes = Buffer.alloc(SHORT_BYTES);
-    bytes.writeInt32LE(nodes[at + WORD0]!, 0);
-    bytes.writeInt32LE(nodes[at + WORD1]!, 4);
-    return bytes.toString('utf8', 0, length);
+    const length = this.nodes.get(at + LENGTH) & LENGTH_MASK;
+    if (length > SHORT_BYTES) return this.arena.text(this.nodes.get(at + WORD1), length);
+    this.unpackShort(at);
+    return SHORT_SCRATCH.toString('utf8', 0, length);
+  }
+
+  private unpackShort(at: number): void {
+    let word0 = this.nodes.get(at + WORD0);
+    let word1 = this.nodes.get(at + WORD1);
+    for (let i = 0; i < 4; i++, word0 >>>= 8) SHORT_SCRATCH[i] = word0;
+    for (let i = 4; i < 8; i++, word1 >>>= 8) SHORT_SCRATCH[i] = word1;
   }
 
   private takeNode(): number {
     this.nodeCount++;
     const free = this.freeNode;
     if (free !== 0) {
-      this.freeNode = this.nodes[(free << STRIDE_SHIFT) + NEXT]!;
+      this.freeNode = this.nodes.get((free << STRIDE_SHIFT) + NEXT);
       return free;
     }
     const id = this.nodeEnd++;
-    if (id << STRIDE_SHIFT >= this.nodes.length) {
-      const capacity = grownCount(this.nodes.length >> STRIDE_SHIFT);
-      assert(capacity <= 1 << 26, 'a level tree holds at most 2^26 nodes');
-      this.nodes = grown(this.nodes, capacity * STRIDE);
-      if (this.linked) this.links = grown(this.links, capacity * LINKS);
-    }
+    assert(id < NODES_MAX, 'a level tree holds at most 2^26 nodes');
+    if (id << STRIDE_SHIFT >= this.nodes.length) this.nodes.grow();
+    if (this.linked && id << LINKS_SHIFT >= this.links.length) this.links.grow();
     return id;
   }
 
   private hashOf(id: number): number {
     const at = id << STRIDE_SHIFT;
-    const { nodes } = this;
-    const length = nodes[at + LENGTH]! & LENGTH_MASK;
-    if (length > SHORT_BYTES) return nodes[at + WORD0]!;
-    let word0 = nodes[at + WORD0]!;
-    let word1 = nodes[at + WORD1]!;
-    for (let i = 0; i < 4; i++, word0 >>>= 8) SHORT_SCRATCH[i] = word0;
-    for (let i = 4; i < 8; i++, word1 >>>= 8) SHORT_SCRATCH[i] = word1;
+    const length = this.nodes.get(at + LENGTH) & LENGTH_MASK;
+    if (length > SHORT_BYTES) return this.nodes.get(at + WORD0);
+    this.unpackShort(at);
     return hashBytes(this.keys, SHORT_SCRATCH, 0, length);
   }
 
   private splitBucket(): void {
-    if (this.bucketCount === this.heads.length) this.heads = grown(this.heads, this.heads.length * 2);
-    const from = this.bucketCount - this.bucketBase;
-    const to = this.bucketCount++;
     const { nodes, heads } = this;
-    let id = heads[from]!;
-    heads[from] = 0;
+    if (this.bucketCount === heads.length) heads.grow();
+    const from = this.bucketCount - this.bucketBase;
+    this.bucketCount++;
+    let id = heads.get(from);
+    heads.set(from, 0);
     while (id !== 0) {
-      const at = id << STRIDE_SHIFT;
-      const next = nodes[at + NEXT]!;
-      const bucket = this.bucketOf(nodes[at + PARENT]!, this.hashOf(id));
-      nodes[at + NEXT] = heads[bucket]!;
-      heads[bucket] = id;
+      const next = nodes.get((id << STRIDE_SHIFT) + NEXT);
+      const bucket = this.bucketOf(this.parentOf(id), this.hashOf(id));
+      nodes.set((id << STRIDE_SHIFT) + NEXT, heads.get(bucket));
+      heads.set(bucket, id);
       id = next;
     }
-    if (to + 1 === this.bucketBase * 2) this.bucketBase *= 2;
+    if (this.bucketCount === this.bucketBase * 2) this.bucketBase *= 2;
   }
 
   private unchain(id: number): void {
     const { nodes, heads } = this;
-    const at = id << STRIDE_SHIFT;
-    const bucket = this.bucketOf(nodes[at + PARENT]!, this.hashOf(id));
-    let before = heads[bucket]!;
+    const after = nodes.get((id << STRIDE_SHIFT) + NEXT);
+    const bucket = this.bucketOf(this.parentOf(id), this.hashOf(id));
+    let before = heads.get(bucket);
     if (before === id) {
-      heads[bucket] = nodes[at + NEXT]!;
+      heads.set(bucket, after);
       return;
     }
     while (before !== 0) {
-      const beforeAt = before << STRIDE_SHIFT;
-      const next = nodes[beforeAt + NEXT]!;
+      const next = nodes.get((before << STRIDE_SHIFT) + NEXT);
       if (next === id) {
-        nodes[beforeAt + NEXT] = nodes[at + NEXT]!;
+        nodes.set((before << STRIDE_SHIFT) + NEXT, after);
         return;
       }
       before = next;
@@ -273,62 +263,23 @@ export class LevelTree {
 
   private link(parent: number, id: number): void {
     const { links } = this;
-    const first = links[parent * LINKS + FIRST]!;
-    links[id * LINKS + FIRST] = 0;
-    links[id * LINKS + SIBLING] = first;
-    links[id * LINKS + PREVIOUS] = 0;
-    if (first !== 0) links[first * LINKS + PREVIOUS] = id;
-    links[parent * LINKS + FIRST] = id;
+    const first = this.firstChild(parent);
+    const at = id << LINKS_SHIFT;
+    links.set(at + FIRST, 0);
+    links.set(at + SIBLING, first);
+    links.set(at + PREVIOUS, 0);
+    if (first !== 0) links.set((first << LINKS_SHIFT) + PREVIOUS, id);
+    links.set((parent << LINKS_SHIFT) + FIRST, id);
   }
 
   private unlink(parent: number, id: number): void {
     const { links } = this;
-    const next = links[id * LINKS + SIBLING]!;
-    const previous = links[id * LINKS + PREVIOUS]!;
-    if (previous === 0) links[parent * LINKS + FIRST] = next;
-    else links[previous * LINKS + SIBLING] = next;
-    if (next !== 0) links[next * LINKS + PREVIOUS] = previous;
-  }
-
-  /** Returns the unit at which the bytes of `key` now lie. */
-  private storeBytes(key: LevelKey): number {
-    const units = Math.ceil(key.length / ARENA_UNIT_BYTES);
-    const { bytes, start, length } = key;
-    let unit = this.arenaFree.get(units)?.pop();
-    if (unit === undefined) {
-      unit = this.arenaEnd;
-      this.arenaEnd += units;
-      const need = this.arenaEnd * ARENA_UNIT_BYTES;
-      if (need > this.arena.length) {
-        const arena = Buffer.allocUnsafeSlow(Math.max(need, grownCount(this.arena.length)));
-        this.arena.copy(arena);
-        this.arena = arena;
-      }
-    }
-    const { arena } = this;
-    const to = unit * ARENA_UNIT_BYTES;
-    for (let i = 0; i < length; i++) arena[to + i] = bytes[start + i]!;
-    return unit;
-  }
-
-  private freeBytes(unit: number, length: number): void {
-    const units = Math.ceil(length / ARENA_UNIT_BYTES);
-    const free = this.arenaFree.get(units);
-    if (free === undefined) this.arenaFree.set(units, [unit]);
-    else free.push(unit);
+    const next = this.nextSibling(id);
+    const previous = links.get((id << LINKS_SHIFT) + PREVIOUS);
+    if (previous === 0) links.set((parent << LINKS_SHIFT) + FIRST, next);
+    else links.set((previous << LINKS_SHIFT) + SIBLING, next);
+    if (next !== 0) links.set((next << LINKS_SHIFT) + PREVIOUS, previous);
   }
 }
 
-/** Doubles small arrays and grows large ones by half, so that slack stays below a third. */
-function grownCount(count: number): number {
-  return count < 1 << 16 ? count * 2 : count + (count >> 1);
-}
-
-function grown(array: Int32Array, length: number): Int32Array {
-  const copy = new Int32Array(length);
-  copy.set(array);
-  return copy;
-}
-
-const NO_ARENA = Buffer.alloc(0);
-const SHORT_SCRATCH = new Uint8Array(SHORT_BYTES);
+const SHORT_SCRATCH = Buffer.alloc(SHORT_BYTES);

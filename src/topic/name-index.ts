@@ -1,7 +1,7 @@
-import { assert } from '../base/assert.js';
 import type { HashKeys } from './hash.js';
 import { DOLLAR, LevelKey, PLUS, POUND, TextScratch } from './level-key.js';
 import { LevelTree, STRIDE_SHIFT, VALUE } from './level-tree.js';
+import { HeldValues } from './paged.js';
 
 /**
  * The mirror image of `TopicTrie`: topic names in, and for a filter the names that it matches. Each name holds one
@@ -9,8 +9,7 @@ import { LevelTree, STRIDE_SHIFT, VALUE } from './level-tree.js';
  */
 export class NameIndex<V> {
   private readonly tree: LevelTree;
-  private held: (V | undefined)[] = [undefined];
-  private freeHeld: number[] = [];
+  private readonly held = new HeldValues<V>();
   /** Names that hold a value. */
   size = 0;
 
@@ -20,8 +19,7 @@ export class NameIndex<V> {
 
   clear(): void {
     this.tree.clear();
-    this.held = [undefined];
-    this.freeHeld = [];
+    this.held.clear();
     this.size = 0;
   }
 
@@ -37,36 +35,34 @@ export class NameIndex<V> {
       at = stop + 1;
     }
     const field = (id << STRIDE_SHIFT) + VALUE;
-    const index = tree.nodes[field]!;
+    const index = tree.nodes.get(field);
     if (index !== 0) {
-      const replaced = this.held[index];
-      this.held[index] = value;
+      const replaced = this.held.get(index);
+      this.held.set(index, value);
       return replaced;
     }
-    const free = this.freeHeld.pop();
-    if (free !== undefined) this.held[free] = value;
-    tree.nodes[field] = free ?? this.held.push(value) - 1;
+    tree.nodes.set(field, this.held.hold(value));
     this.size++;
     return undefined;
   }
 
   get(bytes: Uint8Array, start: number, end: number): V | undefined {
-    return this.held[this.tree.nodes[(this.walk(bytes, start, end) << STRIDE_SHIFT) + VALUE]!];
+    const index = this.tree.nodes.get((this.walk(bytes, start, end) << STRIDE_SHIFT) + VALUE);
+    return index === 0 ? undefined : this.held.get(index);
   }
 
   /** Removes a name; returns the value that it held. */
   delete(bytes: Uint8Array, start: number, end: number): V | undefined {
     const id = this.walk(bytes, start, end);
     const field = (id << STRIDE_SHIFT) + VALUE;
-    const index = this.tree.nodes[field]!;
+    const index = this.tree.nodes.get(field);
     if (index === 0) return undefined;
-    const value = this.held[index];
-    this.tree.nodes[field] = 0;
-    this.held[index] = undefined;
-    this.freeHeld.push(index);
+    const value = this.held.get(index);
+    this.tree.nodes.set(field, 0);
+    this.held.release(index);
     this.size--;
-    this.tree.prune(id);
     if (this.size === 0) this.clear();
+    else this.tree.prune(id);
     return value;
   }
 
@@ -143,11 +139,8 @@ export class NameIndex<V> {
   }
 
   private emit(id: number, out: V[]): void {
-    const index = this.tree.nodes[(id << STRIDE_SHIFT) + VALUE]!;
-    if (index === 0) return;
-    const value = this.held[index];
-    assert(value !== undefined, 'an index of a node holds a value');
-    out.push(value);
+    const index = this.tree.nodes.get((id << STRIDE_SHIFT) + VALUE);
+    if (index !== 0) out.push(this.held.get(index));
   }
 }
 

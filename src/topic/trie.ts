@@ -1,7 +1,7 @@
-import { assert } from '../base/assert.js';
 import type { HashKeys } from './hash.js';
 import { DOLLAR, LevelKey, PLUS, POUND, TextScratch } from './level-key.js';
 import { LevelTree, STRIDE_SHIFT, VALUE, VALUE_BELOW } from './level-tree.js';
+import { HeldValues } from './paged.js';
 
 /**
  * Filters in, matches out. Each filter holds a set of values; a topic yields the values of every filter that
@@ -13,9 +13,8 @@ import { LevelTree, STRIDE_SHIFT, VALUE, VALUE_BELOW } from './level-tree.js';
  */
 export class TopicTrie<V> {
   private readonly tree: LevelTree;
-  /** Values of a filter: the value itself, or a `Bag` of several. Index 0 is never used. */
-  private held: (V | Bag<V> | undefined)[] = [undefined];
-  private freeHeld: number[] = [];
+  /** Values of a filter: the value itself, or a `Bag` of several. */
+  private readonly held = new HeldValues<V | Bag<V>>();
   /** Filters that hold at least one value. */
   sizeFilters = 0;
   /** (filter, value) pairs. */
@@ -32,8 +31,7 @@ export class TopicTrie<V> {
 
   clear(): void {
     this.tree.clear();
-    this.held = [undefined];
-    this.freeHeld = [];
+    this.held.clear();
     this.sizeFilters = 0;
     this.sizeValues = 0;
   }
@@ -41,17 +39,18 @@ export class TopicTrie<V> {
   /** Adds `value` at `filter`; false if it is there already (compared as Map keys are). */
   add(filter: string, value: V): boolean {
     const field = this.fieldOf(filter, true);
-    const index = this.tree.nodes[field]!;
+    const { nodes } = this.tree;
+    const index = nodes.get(field);
     if (index === 0) {
-      this.tree.nodes[field] = this.hold(value);
+      nodes.set(field, this.held.hold(value));
       this.sizeFilters++;
     } else {
-      const held = this.held[index] as V | Bag<V>;
+      const held = this.held.get(index);
       if (held instanceof Bag) {
         if (!held.add(value)) return false;
       } else {
         if (Object.is(held, value)) return false;
-        this.held[index] = new Bag(held, value);
+        this.held.set(index, new Bag(held, value));
       }
     }
     this.sizeValues++;
@@ -61,17 +60,17 @@ export class TopicTrie<V> {
   /** Removes `value` from `filter`; false if it was not there. */
   remove(filter: string, value: V): boolean {
     const field = this.fieldOf(filter, false);
-    const index = field < 0 ? 0 : this.tree.nodes[field]!;
+    const index = field < 0 ? 0 : this.tree.nodes.get(field);
     if (index === 0) return false;
-    const held = this.held[index] as V | Bag<V>;
+    const held = this.held.get(index);
     if (held instanceof Bag) {
       if (!held.remove(value)) return false;
-      if (held.items.length === 1) this.held[index] = held.items[0]!;
+      this.sizeValues--;
+      if (held.items.length === 1) this.held.set(index, held.items[0]!);
     } else {
       if (!Object.is(held, value)) return false;
       this.release(field, index);
     }
-    this.sizeValues--;
     return true;
   }
 
@@ -79,7 +78,7 @@ export class TopicTrie<V> {
   get(filter: string): V[] {
     const out: V[] = [];
     const field = this.fieldOf(filter, false);
-    if (field >= 0) this.emit(this.tree.nodes[field]!, out);
+    if (field >= 0) this.emit(this.tree.nodes.get(field), out);
     return out;
   }
 
@@ -106,7 +105,7 @@ export class TopicTrie<V> {
       for (let i = 0; i < count; i++) {
         const id = from[i]!;
         if (wild) {
-          const below = nodes[(id << STRIDE_SHIFT) + VALUE_BELOW]!;
+          const below = nodes.get((id << STRIDE_SHIFT) + VALUE_BELOW);
           if (below !== 0) this.emit(below, out);
           const plus = tree.findPlus(id, PLUS_KEY);
           if (plus !== 0) to[next++] = plus;
@@ -122,9 +121,9 @@ export class TopicTrie<V> {
     }
     for (let i = 0; i < count; i++) {
       const field = from[i]! << STRIDE_SHIFT;
-      const here = nodes[field + VALUE]!;
+      const here = nodes.get(field + VALUE);
       if (here !== 0) this.emit(here, out);
-      const below = nodes[field + VALUE_BELOW]!;
+      const below = nodes.get(field + VALUE_BELOW);
       if (below !== 0) this.emit(below, out);
     }
   }
@@ -135,7 +134,7 @@ export class TopicTrie<V> {
     const values: V[] = [];
     for (let id = 0; id < tree.nodeEnd; id++) {
       for (let word = VALUE; word <= VALUE_BELOW; word++) {
-        const index = tree.nodes[(id << STRIDE_SHIFT) + word]!;
+        const index = tree.nodes.get((id << STRIDE_SHIFT) + word);
         if (index === 0) continue;
         const path = tree.pathOf(id);
         const filter = word === VALUE ? path : id === 0 ? '#' : `${path}/#`;
@@ -148,7 +147,7 @@ export class TopicTrie<V> {
 
   private emit(index: number, out: V[]): void {
     if (index === 0) return;
-    const held = this.held[index] as V | Bag<V>;
+    const held = this.held.get(index);
     if (held instanceof Bag) for (const item of held.items) out.push(item);
     else out.push(held);
   }
@@ -173,26 +172,13 @@ export class TopicTrie<V> {
     }
   }
 
-  private hold(value: V): number {
-    const free = this.freeHeld.pop();
-    if (free === undefined) return this.held.push(value) - 1;
-    this.held[free] = value;
-    return free;
-  }
-
   private release(field: number, index: number): void {
-    assert(index !== 0, 'index 0 holds no value');
-    this.tree.nodes[field] = 0;
+    this.tree.nodes.set(field, 0);
     this.sizeFilters--;
-    if (this.sizeFilters === 0) {
-      this.held = [undefined];
-      this.freeHeld = [];
-      this.tree.clear();
-      return;
-    }
-    this.held[index] = undefined;
-    this.freeHeld.push(index);
-    this.tree.prune(field >> STRIDE_SHIFT);
+    this.sizeValues--;
+    this.held.release(index);
+    if (this.sizeFilters === 0) this.clear();
+    else this.tree.prune(field >> STRIDE_SHIFT);
   }
 }
 

@@ -162,4 +162,19 @@ describe('TopicTrie', () => {
     for (let i = 0; i < 100_000; i += 2) trie.remove(`sensors/${i}/temp`, i);
     for (let i = 0; i < 100_000; i += 97) expect(found(trie, `sensors/${i}/temp`)).toEqual(i % 2 ? [i] : []);
   });
+
+  test('long levels of every size keep their bytes, also when their memory is used again', () => {
+    const trie = new TopicTrie<number>(keys);
+    const filterAt = (i: number, round: number): string =>
+      `${String(i * 7919 + round).padStart(9 + ((i * 37) % 3000), '.')}/end`;
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < 600; i++) trie.add(filterAt(i, round), i);
+      for (let i = 0; i < 600; i++) expect(found(trie, filterAt(i, round))).toEqual([i]);
+      expect(found(trie, filterAt(3, round + 1))).toEqual([]);
+      const listed = new Map(trie.entries());
+      for (let i = round; i < 600; i++) expect(listed.get(filterAt(i, round))).toBe(i);
+      for (let i = round + 1; i < 600; i++) trie.remove(filterAt(i, round), i);
+    }
+    for (let i = 0; i < 600; i++) expect(found(trie, filterAt(i, 2))).toEqual(i < 3 ? [i] : []);
+  });
 });

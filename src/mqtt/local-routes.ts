@@ -1,0 +1,203 @@
+import type { ByteReader } from '../base/bytes.js';
+import { OP, STATUS } from '../contract/contract.js';
+import { ROUTE_RESULT, type Receiver, type Route, writeRoute } from '../contract/dist.js';
+import type { Call, Caller } from './caller.js';
+import type { Tenant } from './tenant.js';
+
+/** One filter that this shard receives for its live sessions, counted, so that dist hears of the first and the last. */
+export class LocalRoute {
+  readonly key: string;
+  readonly filter: string;
+  readonly group: string;
+  readonly ordered: boolean;
+  count = 0;
+  /** In effect everywhere. */
+  active = false;
+  /** Changes that wait until it is. */
+  waiting: RouteChange[] = [];
+
+  constructor(key: string, filter: string, group: string, ordered: boolean) {
+    this.key = key;
+    this.filter = filter;
+    this.group = group;
+    this.ordered = ordered;
+  }
+}
+
+export function groupKey(group: string, ordered: boolean, filter: string): string {
+  return `${ordered ? '$oshare' : '$share'}/${group}/${filter}`;
+}
+
+/**
+ * A set of routes to be added together, such as those of one SUBSCRIBE. `done` is called when all of them are in
+ * effect for every publisher of the cluster, with the filters that dist refused (a full shared group).
+ */
+export class RouteChange implements Call {
+  private readonly routes: LocalRoutes;
+  private readonly tenant: Tenant;
+  private readonly done: (refused: readonly string[]) => void;
+  private readonly added: Route[] = [];
+  private readonly first: LocalRoute[] = [];
+  private readonly refused: string[] = [];
+  private waits = 1;
+
+  constructor(routes: LocalRoutes, tenant: Tenant, done: (refused: readonly string[]) => void) {
+    this.routes = routes;
+    this.tenant = tenant;
+    this.done = done;
+  }
+
+  /** This shard has one more live subscription to the filter. */
+  addShard(filter: string, group: string, ordered: boolean): void {
+    const { tenant } = this;
+    const key = group === '' ? filter : groupKey(group, ordered, filter);
+    let route = tenant.routes.get(key);
+    if (route === undefined) {
+      route = new LocalRoute(key, filter, group, ordered);
+      tenant.routes.set(key, route);
+      this.first.push(route);
+    }
+    route.count++;
+    if (!route.active) {
+      route.waiting.push(this);
+      this.waits++;
+    }
+    if (route.count === 1 || group !== '') this.added.push(this.routes.shardRoute(route));
+  }
+
+  /** A persistent session's subscription. */
+  addInbox(clientId: string, filter: string, group: string, ordered: boolean, options: number, id: number): void {
+    const receiver: Receiver = { kind: 'inbox', clientId };
+    this.added.push({ filter, group, ordered, receiver, options, subscriptionId: id, members: 0 });
+  }
+
+  /** Sends what has been added. */
+  commit(): void {
+    if (this.added.length > 0) {
+      this.waits++;
+      this.send();
+    }
+    this.settle();
+  }
+
+  private send(): void {
+    const writer = this.routes.caller.begin(OP.DIST_ADD, this);
+    writer.text(this.tenant.name).u32(this.added.length);
+    for (const route of this.added) writeRoute(writer, route);
+    this.routes.caller.send(this.routes.dist);
+  }
+
+  onReply(status: number, body: ByteReader): void {
+    const count = status === STATUS.OK ? body.u32() : 0;
+    for (let i = 0; i < count; i++)
+      if (body.u8() === ROUTE_RESULT.GROUP_FULL) this.refuse(this.added[i]!);
+    for (const route of this.first) {
+      route.active = true;
+      for (const change of route.waiting.splice(0)) change.settle();
+    }
+    this.settle();
+  }
+
+  /** The match thread died before it answered: its successor is asked. */
+  onLost(): void {
+    this.send();
+  }
+
+  private refuse(route: Route): void {
+    const key = groupKey(route.group, route.ordered, route.filter);
+    this.refused.push(key);
+  }
+
+  private settle(): void {
+    this.waits--;
+    if (this.waits === 0) this.done(this.refused);
+  }
+}
+
+/** What this shard has told dist about itself. */
+export class LocalRoutes {
+  readonly caller: Caller;
+  readonly dist: number;
+  private readonly node: string;
+  private readonly shard: number;
+
+  constructor(caller: Caller, dist: number, node: string, shard: number) {
+    this.caller = caller;
+    this.dist = dist;
+    this.node = node;
+    this.shard = shard;
+  }
+
+  change(tenant: Tenant, done: (refused: readonly string[]) => void): RouteChange {
+    return new RouteChange(this, tenant, done);
+  }
+
+  /** This shard has one live subscription less. Nobody waits for it to be in effect. */
+  removeShard(tenant: Tenant, filter: string, group: string, ordered: boolean): void {
+    const route = tenant.routes.get(group === '' ? filter : groupKey(group, ordered, filter));
+    if (route === undefined) return;
+    route.count--;
+    if (route.count === 0) {
+      tenant.routes.delete(route.key);
+      this.send(OP.DIST_REMOVE, tenant, this.shardRoute(route));
+    } else if (group !== '') this.send(OP.DIST_ADD, tenant, this.shardRoute(route));
+  }
+
+  removeInbox(tenant: Tenant, clientId: string, filter: string, group: string, ordered: boolean): void {
+    const receiver: Receiver = { kind: 'inbox', clientId };
+    this.send(OP.DIST_REMOVE, tenant, {
+      filter,
+      group,
+      ordered,
+      receiver,
+      options: 0,
+      subscriptionId: 0,
+      members: 0,
+    });
+  }
+
+  shardRoute(route: LocalRoute): Route {
+    return {
+      filter: route.filter,
+      group: route.group,
+      ordered: route.ordered,
+      receiver: { kind: 'shard', node: this.node, shard: this.shard },
+      options: 0,
+      subscriptionId: 0,
+      members: route.group === '' ? 0 : route.count,
+    };
+  }
+
+  private send(op: number, tenant: Tenant, route: Route): void {
+    const { caller } = this;
+    const writer = caller.begin(op, new Unanswered(this, op, tenant, route));
+    writer.text(tenant.name).u32(1);
+    writeRoute(writer, route);
+    caller.send(this.dist);
+  }
+
+  /** Said again to the successor of a match thread that died. */
+  repeat(op: number, tenant: Tenant, route: Route): void {
+    this.send(op, tenant, route);
+  }
+}
+
+class Unanswered implements Call {
+  private readonly routes: LocalRoutes;
+  private readonly op: number;
+  private readonly tenant: Tenant;
+  private readonly route: Route;
+
+  constructor(routes: LocalRoutes, op: number, tenant: Tenant, route: Route) {
+    this.routes = routes;
+    this.op = op;
+    this.tenant = tenant;
+    this.route = route;
+  }
+
+  onReply(): void {}
+
+  onLost(): void {
+    this.routes.repeat(this.op, this.tenant, this.route);
+  }
+}

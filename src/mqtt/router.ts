@@ -1,0 +1,375 @@
+import { DROP, DROPS, MATCH_INVALIDATIONS, SHARD_HOPS, type CounterBlock } from '../base/metrics.js';
+import type { ByteReader, ByteWriter } from '../base/bytes.js';
+import { OP, STATUS } from '../contract/contract.js';
+import { type Route, readRoute } from '../contract/dist.js';
+import { INSERT_RESULT } from '../contract/inbox.js';
+import { Message, writeMessage } from '../contract/message.js';
+import type { HashKeys } from '../topic/hash.js';
+import { type Call, type Caller, callback } from './caller.js';
+import { groupKey, LocalRoutes } from './local-routes.js';
+import type { Publication } from './publication.js';
+import type { Publisher, Source } from './publisher.js';
+import { SharedRouter } from './shared-router.js';
+import { TopicGroup } from './shared-group.js';
+import { type InboxTarget, merge, type Subscription, Tenant, Topic } from './tenant.js';
+
+/** Where the services are, as mesh peers, and who we are. */
+export interface Links {
+  readonly node: string;
+  /** This shard's number. */
+  readonly shard: number;
+  /** The mesh peer of each mqtt shard, by shard number. */
+  readonly shards: readonly number[];
+  readonly main: number;
+  readonly dist: number;
+  readonly inbox: number;
+  readonly retain: number;
+}
+
+/**
+ * From a publication to its receivers: finds the topic's receivers (asking dist once and remembering), and hands
+ * the message to this shard's sessions, to other shards, to inboxes, to shared groups and to the retained store.
+ */
+export class Router {
+  readonly links: Links;
+  readonly caller: Caller;
+  readonly counters: CounterBlock;
+  readonly routes: LocalRoutes;
+  readonly shared: SharedRouter;
+  private readonly keys: HashKeys;
+  private readonly cacheEntriesMax: number;
+  private readonly tenants = new Map<string, Tenant>();
+  private readonly message = new Message();
+  private readonly found: Subscription[] = [];
+  private readonly stale: Topic[] = [];
+  private readonly nowMs: () => number;
+
+  constructor(
+    links: Links,
+    caller: Caller,
+    counters: CounterBlock,
+    keys: HashKeys,
+    cacheEntriesMax: number,
+    nowMs: () => number,
+  ) {
+    this.links = links;
+    this.caller = caller;
+    this.counters = counters;
+    this.keys = keys;
+    this.cacheEntriesMax = cacheEntriesMax;
+    this.nowMs = nowMs;
+    this.routes = new LocalRoutes(caller, links.dist, links.node, links.shard);
+    this.shared = new SharedRouter(this);
+  }
+
+  tenant(name: string): Tenant {
+    let tenant = this.tenants.get(name);
+    if (tenant === undefined) {
+      tenant = new Tenant(name, this.keys, this.cacheEntriesMax);
+      this.tenants.set(name, tenant);
+    }
+    return tenant;
+  }
+
+  get allTenants(): Iterable<Tenant> {
+    return this.tenants.values();
+  }
+
+  /** The topic's entry; made on first sight. The bytes are a checked topic name. */
+  topicOf(tenant: Tenant, bytes: Buffer, start: number, end: number): Topic {
+    const found = tenant.topics.find(bytes, start, end);
+    if (found !== undefined) return found;
+    const topic = new Topic(tenant, bytes.toString('utf8', start, end));
+    tenant.topics.insert(bytes, start, end, topic);
+    return topic;
+  }
+
+  // -- who receives a topic ----------------------------------------------------------------------------------
+
+  /** Asks dist for the topic's receivers; `publisher` goes on when they are known. */
+  match(topic: Topic, publisher: Publisher): void {
+    if (!topic.waiting.includes(publisher)) topic.waiting.push(publisher);
+    if (topic.matching) return;
+    topic.matching = true;
+    this.askDist(topic);
+  }
+
+  private askDist(topic: Topic): void {
+    const call = callback(
+      (status, body) => this.onMatched(topic, status, body),
+      () => this.askDist(topic),
+    );
+    this.caller.begin(OP.DIST_MATCH, call).text(topic.tenant.name).text(topic.name);
+    this.caller.send(this.links.dist);
+  }
+
+  private onMatched(topic: Topic, status: number, body: ByteReader): void {
+    topic.matching = false;
+    const routes: Route[] = [];
+    const count = status === STATUS.OK ? body.u32() : 0;
+    for (let i = 0; i < count; i++) routes.push(readRoute(body));
+    this.setRoutes(topic, routes);
+    topic.routed = true;
+    for (const publisher of topic.waiting.splice(0)) publisher.advance();
+    // Evicted meanwhile: no invalidation reaches it any more, so it must not be trusted later.
+    if (topic.slot < 0) topic.routed = false;
+  }
+
+  private setRoutes(topic: Topic, routes: readonly Route[]): void {
+    const shards: number[] = [];
+    const inboxes = new Map<string, InboxTarget>();
+    const groups = new Map<string, TopicGroup>();
+    for (const route of routes) {
+      const { receiver, options, subscriptionId: id } = route;
+      if (route.group !== '') {
+        const key = groupKey(route.group, route.ordered, route.filter);
+        let group = groups.get(key);
+        if (group === undefined) groups.set(key, (group = new TopicGroup(key, route.ordered)));
+        if (receiver.kind === 'inbox') group.inboxes.push({ clientId: receiver.clientId, parts: [{ options, id, filter: route.filter }] });
+        else group.shards.push({ peer: this.links.shards[receiver.shard]!, members: route.members });
+      } else if (receiver.kind === 'inbox') {
+        let inbox = inboxes.get(receiver.clientId);
+        if (inbox === undefined) inboxes.set(receiver.clientId, (inbox = { clientId: receiver.clientId, parts: [] }));
+        inbox.parts.push({ options, id, filter: route.filter });
+      } else if (receiver.shard !== this.links.shard) {
+        const peer = this.links.shards[receiver.shard]!;
+        if (!shards.includes(peer)) shards.push(peer);
+      }
+    }
+    topic.shards = shards;
+    topic.inboxes = [...inboxes.values()];
+    topic.groups = [...groups.values()];
+  }
+
+  /** A route changed somewhere: topics that the filter matches are asked for anew. */
+  invalidate(tenant: Tenant, filter: string): void {
+    const { stale } = this;
+    tenant.topics.collect(filter, stale);
+    for (const topic of stale) topic.routed = topic.resolved = false;
+    this.counters.values[MATCH_INVALIDATIONS]! += stale.length;
+    stale.length = 0;
+  }
+
+  /** A local subscription changed: who of this shard receives those topics is looked up anew. */
+  invalidateLocals(tenant: Tenant, filter: string): void {
+    const { stale } = this;
+    tenant.topics.collect(filter, stale);
+    for (const topic of stale) topic.resolved = false;
+    stale.length = 0;
+  }
+
+  /** Dist's thread was replaced: what it knew when it answered may have changed unheard. */
+  invalidateAll(): void {
+    for (const tenant of this.tenants.values()) this.invalidate(tenant, '#');
+    for (const tenant of this.tenants.values()) this.invalidate(tenant, '$SYS/#');
+  }
+
+  private resolve(topic: Topic): void {
+    const { found } = this;
+    topic.tenant.index.matchBytes(topic.topicBytes, 0, topic.topicBytes.length, found);
+    if (found.length < 2) {
+      topic.locals = found.slice();
+    } else {
+      const bySession = new Map<object, Subscription[]>();
+      for (const subscription of found) {
+        const parts = bySession.get(subscription.session);
+        if (parts === undefined) bySession.set(subscription.session, [subscription]);
+        else parts.push(subscription);
+      }
+      const locals: Subscription[] = [];
+      for (const parts of bySession.values()) locals.push(parts.length === 1 ? parts[0]! : merge(parts));
+      topic.locals = locals;
+    }
+    topic.resolved = true;
+    found.length = 0;
+  }
+
+  // -- dispatch ----------------------------------------------------------------------------------------------
+
+  /** Hands a message to all who receive it. Its topic is routed. What must be awaited is counted in `waits`. */
+  dispatch(publication: Publication, publisher: Source): void {
+    const topic = publication.topic!;
+    publication.dispatched = true;
+    const only = publication.onlyGroup;
+    if (only !== null) {
+      const group = topic.groups.find(({ key }) => key === only);
+      if (group !== undefined) this.shared.deliver(publication, group, publisher);
+      return;
+    }
+    this.deliverLocals(publication, topic, publisher);
+    if (topic.shards.length > 0) this.forward(publication, topic);
+    if (topic.inboxes.length > 0 || publication.markInstance !== 0) this.insertAll(publication, topic, publisher);
+    for (const group of topic.groups) this.shared.deliver(publication, group, publisher);
+    if (publication.retain) this.setRetained(publication, topic, publisher);
+    if (publication.receivers === 0) this.counters.values[DROPS + DROP.NO_RECEIVER]! += 1;
+  }
+
+  /** To the sessions of this shard. */
+  deliverLocals(publication: Publication, topic: Topic, publisher: Source | null): void {
+    if (!topic.resolved) this.resolve(topic);
+    const { locals } = topic;
+    const { qos } = publication;
+    publication.receivers += locals.length;
+    for (let i = 0; i < locals.length; i++) {
+      let subscription = locals[i]!;
+      const session = subscription.session;
+      if ((session as unknown) === publisher) {
+        if (subscription.noLocal) continue; // [MQTT-3.8.3-3]
+        if (subscription.parts !== null) subscription = withoutNoLocal(subscription);
+      }
+      const effective = qos < subscription.qos ? qos : subscription.qos;
+      if (effective === 0) session.deliverQos0(publication, subscription);
+      else if (session.outlet === null) session.deliver(publication, subscription, effective);
+      // A persistent session gets QoS 1 and 2 from its inbox.
+    }
+  }
+
+  private forward(publication: Publication, topic: Topic): void {
+    for (const peer of topic.shards) {
+      const writer = this.caller.begin(OP.SHARD_PUBLISH, null).text(topic.tenant.name);
+      writeMessage(writer, publication.toMessage(this.message));
+      this.caller.send(peer);
+    }
+    publication.receivers += topic.shards.length;
+    this.counters.values[SHARD_HOPS]! += topic.shards.length;
+  }
+
+  private insertAll(publication: Publication, topic: Topic, publisher: Source): void {
+    const { inboxes } = topic;
+    if (publication.qos === 0) {
+      publication.receivers += inboxes.length;
+      return;
+    }
+    const call = new InsertCall(this, publication, publisher);
+    const writer = this.beginInsert(publication, topic, call);
+    const countAt = writer.length;
+    writer.u32(0);
+    for (const inbox of inboxes) if (writeTarget(writer, inbox, publication, publisher)) call.add(inbox.clientId);
+    const { targets } = call;
+    if (targets.length === 0 && publication.markInstance === 0) return this.caller.cancel();
+    writer.bytes.writeUInt32LE(targets.length, countAt);
+    publication.waits++;
+    publication.receivers += targets.length;
+    this.caller.send(this.links.inbox);
+  }
+
+  /** One message into one inbox: a shared group's choice, or a retained message. */
+  insertOne(
+    publication: Publication,
+    topic: Topic,
+    publisher: Source,
+    target: InboxTarget,
+  ): void {
+    const call = new InsertCall(this, publication, publisher);
+    const writer = this.beginInsert(publication, topic, call).u32(1);
+    if (!writeTarget(writer, target, publication, null)) return this.caller.cancel();
+    call.add(target.clientId);
+    publication.waits++;
+    this.caller.send(this.links.inbox);
+  }
+
+  private beginInsert(publication: Publication, topic: Topic, call: Call): ByteWriter {
+    const writer = this.caller.begin(OP.INBOX_INSERT, call).text(topic.tenant.name);
+    writer.u53(publication.markInstance).u16(publication.markInstance === 0 ? 0 : publication.packetId);
+    writer.u53(this.nowMs());
+    writeMessage(writer, publication.toMessage(this.message));
+    return writer;
+  }
+
+  private setRetained(publication: Publication, topic: Topic, publisher: Source): void {
+    const call = publication.qos === 0 ? null : new AckCall(publication, publisher);
+    const writer = this.caller.begin(OP.RETAIN_SET, call).text(topic.tenant.name).u53(this.nowMs());
+    writeMessage(writer, publication.toMessage(this.message));
+    if (call !== null) publication.waits++;
+    this.caller.send(this.links.retain);
+  }
+
+  /** An inbox that ordinary routes lead to is no more: they go. */
+  forgetInbox(topic: Topic, clientId: string): void {
+    const inbox = topic.inboxes.find(target => target.clientId === clientId);
+    if (inbox === undefined) return;
+    for (const { filter } of inbox.parts) this.routes.removeInbox(topic.tenant, clientId, filter, '', false);
+  }
+}
+
+function withoutNoLocal(subscription: Subscription): Subscription {
+  const parts = subscription.parts!.filter(part => !part.noLocal);
+  return parts.length === subscription.parts!.length ? subscription : merge(parts);
+}
+
+/** Writes a Target of INBOX_INSERT; false (and nothing) when this inbox is not to get the message. */
+function writeTarget(
+  writer: ByteWriter,
+  inbox: InboxTarget,
+  publication: Publication,
+  publisher: Source | null,
+): boolean {
+  const own = publisher !== null && publisher.clientId === inbox.clientId;
+  let qos = 0;
+  let ids = 0;
+  let retain = 0;
+  for (const { options, id } of inbox.parts) {
+    if (own && (options & 4) !== 0) continue;
+    const effective = Math.min(publication.qos, options & 3);
+    if (effective > qos) qos = effective;
+    if (id !== 0) ids++;
+    if ((options & 8) !== 0 && publication.retain) retain = 1;
+  }
+  if (qos === 0) return false;
+  writer.text(inbox.clientId).u8(qos).u8(retain).u8(ids);
+  for (const { options, id } of inbox.parts) if (id !== 0 && !(own && (options & 4) !== 0)) writer.u32(id);
+  return true;
+}
+
+/** A store's answer that a publication waits for. */
+class AckCall implements Call {
+  protected readonly publication: Publication;
+  protected readonly publisher: Source;
+
+  constructor(publication: Publication, publisher: Source) {
+    this.publication = publication;
+    this.publisher = publisher;
+  }
+
+  onReply(status: number, _body: ByteReader): void {
+    if (status !== STATUS.OK) this.publication.refuse(status);
+    this.publisher.settle(this.publication);
+  }
+
+  onLost(): void {
+    this.publication.refuse(STATUS.UNAVAILABLE);
+    this.publisher.onStoreLost();
+    this.publisher.settle(this.publication);
+  }
+}
+
+class InsertCall extends AckCall {
+  private readonly router: Router;
+  readonly targets: string[] = [];
+
+  constructor(router: Router, publication: Publication, publisher: Source) {
+    super(publication, publisher);
+    this.router = router;
+  }
+
+  add(clientId: string): void {
+    this.targets.push(clientId);
+  }
+
+  override onReply(status: number, body: ByteReader): void {
+    const { values } = this.router.counters;
+    if (status === STATUS.OK) {
+      const count = body.u32();
+      for (let i = 0; i < count; i++) {
+        const result = body.u8();
+        if (result === INSERT_RESULT.GONE) {
+          values[DROPS + DROP.SESSION_GONE]! += 1;
+          this.router.forgetInbox(this.publication.topic!, this.targets[i]!);
+        } else if (result === INSERT_RESULT.DROPPED_NEWEST || result === INSERT_RESULT.DROPPED_OLDEST) {
+          values[DROPS + DROP.QUEUE_FULL]! += 1;
+        }
+      }
+    }
+    super.onReply(status, body);
+  }
+}

@@ -29,7 +29,7 @@
  * transaction); without one, QoS 1, a second insert is a duplicate, as QoS 1 allows. So there is no table of
  * request numbers to keep.
  *
- * Limits: a turn takes in as much as its caller hands in (the worker stops at TURN_BYTES_MAX, node/store-worker.ts);
+ * Limits: a turn takes in as much as its caller hands in (a poll of the mesh, POLL_BYTES_MAX);
  * keys KEY_BYTES_MAX.
  *
  * Difference from BifroMQ: it keeps WAL and state in two RocksDB instances with a flush each; here one LMDB

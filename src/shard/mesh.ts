@@ -33,6 +33,8 @@ export interface MeshOptions {
   readonly pollBytesMax?: number;
   /** Bound of each port's backlog in bytes. */
   readonly backlogBytesMax?: number;
+  /** Leave a peer's frames in its ring while the port to it is congested: for threads whose answers would pile up. */
+  readonly holdCongested?: boolean;
 }
 
 const NOTHING: Discarded = { outgoing: 0, incoming: 0 };
@@ -55,6 +57,7 @@ export class Mesh {
   private readonly pollFramesMax: number;
   private readonly pollBytesMax: number;
   private readonly backlogBytesMax: number;
+  private readonly holdCongested: boolean;
   private readonly byPeer: (Port | undefined)[];
   /** The ports that exist; replaced rather than changed, so that a handler may remove one. */
   private ports: readonly Port[] = [];
@@ -71,6 +74,7 @@ export class Mesh {
     this.pollFramesMax = options.pollFramesMax ?? POLL_FRAMES_MAX;
     this.pollBytesMax = options.pollBytesMax ?? POLL_BYTES_MAX;
     this.backlogBytesMax = options.backlogBytesMax ?? BACKLOG_BYTES_MAX;
+    this.holdCongested = options.holdCongested ?? false;
     assert(this.pollFramesMax >= 1 && this.pollBytesMax >= 1, 'a poll has a budget');
     this.byPeer = part.links.map((link, peer) => (link === null ? undefined : this.open(peer, link)));
     this.listPorts();
@@ -208,6 +212,7 @@ export class Mesh {
     const { onFrame } = this;
     const port = new Port(peer, link, {
       backlogBytesMax: this.backlogBytesMax,
+      holdCongested: this.holdCongested,
       ring: this.ring,
       onFrame: (bytes, start, end) => onFrame(peer, bytes, start, end),
     });

@@ -6,6 +6,8 @@ import { BACKLOG_BYTES_MAX, type FrameHandler, type LinkMemory } from './shard.j
 export interface PortOptions {
   /** Bound of the backlog in bytes; a send that finds it exceeded asserts. */
   readonly backlogBytesMax?: number;
+  /** Leave the peer's frames in its ring while the port to it is congested: for threads whose answers would pile up. */
+  readonly holdCongested?: boolean;
   /** Wakes the peer if it sleeps. Called when there is something to read, or room to write, for it. */
   readonly ring: (peer: number) => void;
   /** Takes the frames that the peer sent. */
@@ -38,6 +40,7 @@ export class Port {
   private readonly reader: RingReader;
   private readonly backlog = new Backlog();
   private readonly backlogBytesMax: number;
+  private readonly holdCongested: boolean;
   /** Wakes the peer if it sleeps. */
   private readonly ring: (peer: number) => void;
   private readonly onFrame: FrameHandler;
@@ -46,6 +49,7 @@ export class Port {
   constructor(peer: number, link: LinkMemory, options: PortOptions) {
     this.peer = peer;
     this.backlogBytesMax = options.backlogBytesMax ?? BACKLOG_BYTES_MAX;
+    this.holdCongested = options.holdCongested ?? false;
     this.ring = options.ring;
     this.writer = new RingWriter(link.outgoing);
     this.reader = new RingReader(link.incoming, () => options.ring(peer));
@@ -87,12 +91,17 @@ export class Port {
 
   /** Handles at most `framesMax` frames and about `bytesMax` ring bytes; the number of frames. */
   drain(framesMax: number, bytesMax: number): number {
+    if (this.held) return 0;
     return this.reader.drain(this.onFrame, framesMax, bytesMax);
   }
 
   /** Something is to be read, or the backlog can go on: the thread must not sleep. */
   get waits(): boolean {
-    return this.reader.waits || (this.congested && !this.writer.starving);
+    return (this.reader.waits && !this.held) || (this.congested && !this.writer.starving);
+  }
+
+  private get held(): boolean {
+    return this.holdCongested && this.congested;
   }
 
   /** Ring bytes taken in so far, mod 2^32. */

@@ -1,0 +1,313 @@
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { getHeapStatistics } from 'node:v8';
+import type { MessagePort } from 'node:worker_threads';
+import {
+  COMMIT_OPERATIONS,
+  COMMIT_SECONDS,
+  COMMITS,
+  CounterBlock,
+  FLUSH_SECONDS,
+  HEAP_BYTES,
+  MATCH_SECONDS,
+  RETAIN_SCANS,
+  RETAINED,
+  RETAINED_BYTES,
+  ROUTES,
+  STORE_FAILURES,
+} from '../base/metrics.js';
+import { OP } from '../contract/contract.js';
+import { DistCoprocessor } from '../dist/dist.js';
+import { DistService } from '../dist/service.js';
+import { InboxCoprocessor } from '../inbox/inbox.js';
+import { InboxService } from '../inbox/service.js';
+import type { Engine, EntryVisitor, KvWriter } from '../kv/engine.js';
+import { LmdbEngine } from '../kv/io/lmdb-engine.js';
+import { SERVICE } from '../kv/keys.js';
+import { FIRST_RANGE_ID } from '../kv/kv.js';
+import { type Coprocessor, type Range, wholeService } from '../kv/range.js';
+import { Store } from '../kv/store.js';
+import { RetainCoprocessor } from '../retain/retain.js';
+import { RetainService } from '../retain/service.js';
+import { AsyncBell } from '../shard/io/async-bell.js';
+import { TurnLoop } from '../shard/io/loop.js';
+import { pinThread } from '../shard/io/pin.js';
+import { Mesh } from '../shard/mesh.js';
+import type { LinkMemory, MeshPart } from '../shard/shard.js';
+import { hashKeys } from '../topic/hash.js';
+import type { Config } from './config.js';
+
+/** What a store thread is started with; survives structured cloning, `port` must be in the transfer list. */
+export interface StoreWorkerInput {
+  readonly config: Config;
+  /** match: routes. apply: sessions and retained messages. */
+  readonly role: 'match' | 'apply';
+  /** Which of the threads with that role; only 0 has ranges until ranges split. */
+  readonly index: number;
+  readonly part: MeshPart;
+  /** Mesh index of each mqtt shard, by shard number. */
+  readonly mqttPeers: readonly number[];
+  /** Memory of this thread's {@link CounterBlock}. */
+  readonly metrics: SharedArrayBuffer;
+  /** Random, from the node: keys of the hash tables, so that nobody can aim at collisions. */
+  readonly hashSeed: number;
+  /** CPU to bind the thread to; -1 for none. */
+  readonly cpu: number;
+  /** Control: {@link StoreControl} in, {@link StoreReport} out. */
+  readonly port: MessagePort;
+}
+
+export type StoreControl =
+  /** A thread died; `link` is its successor's. */
+  | { readonly kind: 'peer-replaced'; readonly peer: number; readonly link: LinkMemory }
+  /** A thread died and has no successor yet. */
+  | { readonly kind: 'peer-removed'; readonly peer: number }
+  /** Commit what has come in, close the database, and resolve. */
+  | { readonly kind: 'stop' };
+
+export type StoreReport =
+  /** The database is open and requests are served. */
+  | { readonly kind: 'ready' }
+  | {
+      readonly kind: 'log';
+      readonly level: 'info' | 'warn';
+      readonly fields: object;
+      readonly message: string;
+    };
+
+/**
+ * Runs a store thread until it is told to stop. Rejects with a coded error when its database cannot be opened or
+ * trusted, and with an assertion when an invariant broke; the thread is then to be started again.
+ */
+export async function runStoreWorker(input: StoreWorkerInput): Promise<void> {
+  const { port, cpu } = input;
+  if (cpu >= 0) {
+    const pinned = await pinThread(cpu);
+    if (pinned.kind === 'not-pinned') report(port, 'warn', pinned, 'a store thread is not pinned');
+  }
+  if (input.index > 0) {
+    report(
+      port,
+      'info',
+      { role: input.role, index: input.index },
+      'this store thread has no range and stays idle',
+    );
+    await new Promise<void>(resolve => {
+      port.on('message', (control: StoreControl) => control.kind === 'stop' && resolve());
+      post(port, { kind: 'ready' });
+    });
+    port.close();
+    return;
+  }
+  const worker = new StoreWorker(input);
+  try {
+    await worker.stopped;
+  } finally {
+    await worker.close();
+  }
+}
+
+function post(port: MessagePort, message: StoreReport): void {
+  port.postMessage(message);
+}
+
+function report(port: MessagePort, level: 'info' | 'warn', fields: object, message: string): void {
+  post(port, { kind: 'log', level, fields, message });
+}
+
+const TICK_MS = 1000;
+
+class StoreWorker {
+  readonly stopped: Promise<void>;
+  private readonly port: MessagePort;
+  private readonly counters: CounterBlock;
+  private readonly engine: LmdbEngine;
+  private readonly mesh: Mesh;
+  private readonly store: Store;
+  private readonly loop: TurnLoop;
+  private readonly timer: NodeJS.Timeout;
+  private inbox: InboxService | undefined;
+  private gauges: () => void = () => undefined;
+  private stop: () => void = () => undefined;
+  private fail: (error: unknown) => void = () => undefined;
+
+  constructor(input: StoreWorkerInput) {
+    const { config, role, index } = input;
+    this.port = input.port;
+    this.counters = new CounterBlock(input.metrics);
+    this.stopped = new Promise((resolve, reject) => {
+      this.stop = resolve;
+      this.fail = reject;
+    });
+    this.engine = new LmdbEngine({
+      path: join(config.node.dataDir, `${role}-${index}`),
+      durability: config.storage.durability,
+    });
+    this.mesh = new Mesh(input.part, new AsyncBell(input.part), this.onFrame, { holdCongested: true });
+    this.mesh.onDrained = () => this.loop.schedule();
+    this.store = new Store(new MeteredEngine(this.engine, this.counters), {
+      send: (peer, bytes, start, end) => void this.mesh.send(peer, bytes, start, end),
+      congested: peer => this.mesh.port(peer)?.congested ?? false,
+    });
+    if (role === 'match') this.addDist(input);
+    else this.addInboxAndRetain(input);
+    this.store.endTurn();
+    this.loop = new TurnLoop(this.mesh, this.endTurn);
+    this.timer = setInterval(this.tick, TICK_MS);
+    this.port.on('message', this.onControl);
+    post(this.port, { kind: 'ready' });
+  }
+
+  private addDist({ config, hashSeed, mqttPeers }: StoreWorkerInput): void {
+    const coprocessor = new DistCoprocessor(hashKeys(hashSeed), config.limits.sharedGroupMembersMax);
+    const topology = { node: config.node.name, shardPeers: mqttPeers };
+    const dist = new DistService(rangeOf(SERVICE.DIST, coprocessor), coprocessor, topology, this.store);
+    this.store.add(dist);
+    dist.purgeNode();
+    this.gauges = () => {
+      this.counters.values[ROUTES] = dist.size;
+    };
+  }
+
+  private addInboxAndRetain({ config: { limits }, mqttPeers }: StoreWorkerInput): void {
+    const inboxCoprocessor = new InboxCoprocessor(FIRST_RANGE_ID, limits);
+    const inbox = new InboxService(
+      rangeOf(SERVICE.INBOX, inboxCoprocessor),
+      inboxCoprocessor,
+      mqttPeers,
+      this.store,
+    );
+    const retainCoprocessor = new RetainCoprocessor(FIRST_RANGE_ID, {
+      messagesMax: limits.retainedMessagesMax,
+      bytesMax: limits.retainedBytesMax,
+    });
+    const retain = new RetainService(
+      rangeOf(SERVICE.RETAIN, retainCoprocessor),
+      retainCoprocessor,
+      this.store,
+    );
+    this.store.add(inbox);
+    this.store.add(retain);
+    inbox.start(Date.now());
+    this.inbox = inbox;
+    this.gauges = () => {
+      this.counters.values[RETAINED] = retain.messages;
+      this.counters.values[RETAINED_BYTES] = retain.bytes;
+    };
+  }
+
+  private readonly onFrame = (peer: number, bytes: Buffer, start: number, end: number): void => {
+    const op = bytes[start]!;
+    try {
+      if (op !== OP.DIST_MATCH) {
+        if (op === OP.RETAIN_SCAN) this.counters.values[RETAIN_SCANS]! += 1;
+        this.store.handleFrame(peer, bytes, start, end);
+        return;
+      }
+      const startedMs = performance.now();
+      this.store.handleFrame(peer, bytes, start, end);
+      this.counters.observe(MATCH_SECONDS, (performance.now() - startedMs) / 1000);
+    } catch (error) {
+      this.fail(error);
+    }
+  };
+
+  private readonly endTurn = (): void => {
+    const { store } = this;
+    try {
+      const before = store.requests;
+      store.endTurn();
+      if (store.requests > before) this.counters.observe(COMMIT_OPERATIONS, store.requests - before);
+    } catch (error) {
+      this.loop.close();
+      this.fail(error);
+      return;
+    }
+    if (store.pending || this.inbox?.behind) this.loop.schedule();
+  };
+
+  private readonly tick = (): void => {
+    try {
+      this.store.tick(Date.now());
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    this.gauges();
+    this.counters.values[STORE_FAILURES] = this.store.failures;
+    this.counters.values[HEAP_BYTES] = getHeapStatistics().used_heap_size;
+    this.loop.schedule();
+  };
+
+  private readonly onControl = (control: StoreControl): void => {
+    if (control.kind === 'stop') {
+      this.mesh.poll();
+      this.tick(); // has writes that were held back committed as well
+      this.endTurn();
+      this.mesh.flush();
+      this.stop();
+      return;
+    }
+    if (control.kind === 'peer-replaced') this.mesh.replace(control.peer, control.link);
+    else this.mesh.remove(control.peer);
+    try {
+      this.store.peerLost(control.peer, Date.now());
+    } catch (error) {
+      this.fail(error);
+    }
+    this.loop.schedule();
+  };
+
+  async close(): Promise<void> {
+    clearInterval(this.timer);
+    this.loop.close();
+    this.mesh.close();
+    this.port.close();
+    await this.engine.close();
+  }
+}
+
+function rangeOf(service: number, coprocessor: Coprocessor): Range {
+  return { id: FIRST_RANGE_ID, service, boundary: wholeService(service), coprocessor };
+}
+
+/** Counts and times the commits of an engine. */
+class MeteredEngine implements Engine {
+  private readonly engine: Engine;
+  private readonly counters: CounterBlock;
+
+  constructor(engine: Engine, counters: CounterBlock) {
+    this.engine = engine;
+    this.counters = counters;
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.engine.get(key);
+  }
+
+  scan(start: Uint8Array, end: Uint8Array, visit: EntryVisitor, reverse?: boolean): void {
+    this.engine.scan(start, end, visit, reverse);
+  }
+
+  write(work: (writer: KvWriter) => void, durable: () => void): void {
+    const startedMs = performance.now();
+    let workedMs = startedMs;
+    this.engine.write(
+      writer => {
+        work(writer);
+        workedMs = performance.now();
+      },
+      () => {
+        const { counters } = this;
+        counters.values[COMMITS]! += 1;
+        counters.observe(COMMIT_SECONDS, (workedMs - startedMs) / 1000);
+        counters.observe(FLUSH_SECONDS, (performance.now() - workedMs) / 1000);
+        durable();
+      },
+    );
+  }
+
+  close(): void | Promise<void> {
+    return this.engine.close();
+  }
+}

@@ -1,0 +1,4 @@
+import { runStoreWorker } from '../src/node/store-worker.js';
+
+/** A thread that owns routes, as a Piscina task: ends when it is told to stop. Input: `StoreWorkerInput`. */
+export default runStoreWorker;

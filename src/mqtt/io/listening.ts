@@ -1,5 +1,5 @@
 import { lookup } from 'node:dns/promises';
-import { isIP } from 'node:net';
+import { createServer, isIP } from 'node:net';
 import { ShoalError } from '../../base/errors.js';
 import type { ListenerCounters } from '../transport.js';
 
@@ -36,4 +36,24 @@ export function newCounters(): ListenerCounters {
 /** Shows an IPv4 address inside IPv6 (`::ffff:10.0.0.1`) as the IPv4 address that it is. */
 export function plainAddress(address: string): string {
   return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address;
+}
+
+/**
+ * Throws SHOAL_LISTEN_IN_USE when anything listens there, SHOAL_LISTEN_FAILED when the address cannot be bound.
+ * Sockets that share a port by SO_REUSEPORT are not refused by the kernel when another program of the same user
+ * does so too, so whoever opens a shared port looks first.
+ */
+export async function assertPortFree(
+  what: string,
+  host: string,
+  address: string,
+  port: number,
+): Promise<void> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(listenError(what, host, port, error.code ?? 'EUNKNOWN', error));
+    });
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve()));
+  });
 }

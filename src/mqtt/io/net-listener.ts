@@ -96,6 +96,7 @@ export class NetListener implements Listener {
     }
     this.counters.accepted++;
     this.#sockets.add(socket);
+    socket.on('error', ignoreError);
     socket.on('close', () => {
       this.#sockets.delete(socket);
       // After this turn's other 'close' listeners, which tell the handlers.
@@ -138,3 +139,6 @@ export class NetListener implements Listener {
     socket.resume();
   }
 }
+
+/** Whoever takes a socket hears its errors too; this one stands for the time before, and for a TLS socket's carrier. */
+function ignoreError(): void {}

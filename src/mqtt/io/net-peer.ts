@@ -7,7 +7,6 @@ import type { CloseCause, Peer, PeerCertificate, PeerHandler } from '../transpor
 import { plainAddress } from './listening.js';
 
 const PEER = Symbol('peer');
-const EMPTY = Buffer.alloc(0);
 
 type PeerSocket = Socket & { [PEER]?: NetPeer };
 
@@ -29,6 +28,13 @@ export class NetPeer implements Peer {
   #drainAwaited = false;
   #cause: CloseCause | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
+  /** The 'drain' event speaks only above the high-water mark, a write's callback always. */
+  readonly #onWritten = (): void => {
+    if (!this.#drainAwaited || !this.#open || this.#socket.destroyed || this.#socket.writableLength > 0)
+      return;
+    this.#drainAwaited = false;
+    this.#handler!.onDrain();
+  };
 
   /** `remote` is the client behind a PROXY header, else the socket's own. */
   constructor(
@@ -62,11 +68,9 @@ export class NetPeer implements Peer {
 
   write(bytes: Buffer): number {
     if (!this.#open || bytes.length === 0) return this.pendingBytes;
-    this.#socket.write(bytes);
+    this.#socket.write(bytes, this.#onWritten);
     const pending = this.#socket.writableLength;
-    // 'drain' speaks only above the high-water mark; an empty write's callback speaks always, and costs nothing
-    // while the kernel keeps up.
-    if (pending > 0 && !this.#drainAwaited) this.#awaitDrain();
+    if (pending > 0) this.#drainAwaited = true;
     return pending;
   }
 
@@ -116,18 +120,6 @@ export class NetPeer implements Peer {
       this.#cause ??= { kind: 'limit', reason: 'could not flush in time' };
     }
     this.#socket.destroy();
-  }
-
-  #awaitDrain(): void {
-    this.#drainAwaited = true;
-    this.#socket.write(EMPTY, () => this.#drained());
-  }
-
-  #drained(): void {
-    this.#drainAwaited = false;
-    if (!this.#open || this.#socket.destroyed) return;
-    if (this.#socket.writableLength > 0) this.#awaitDrain();
-    else this.#handler!.onDrain();
   }
 }
 

@@ -1,0 +1,454 @@
+/**
+ * WebSocket (WS and WSS) on uWebSockets.js.
+ *
+ * - Handshake: the path must be the configured one, the client must offer the sub-protocol `mqtt` or `mqttv3.1`
+ *   ([MQTT-6.0.0-3]), and the first of these that it offers is echoed ([MQTT-6.0.0-4]); otherwise 400. With an
+ *   origin list, a browser's Origin must be on it; otherwise 403. Requests for other paths get 404.
+ * - Frames: MQTT packets are split and joined across frames as the client likes, so messages are passed up as
+ *   bytes. A text frame closes with 1003 ([MQTT-6.0.0-1]); a message above `messageBytesMax` is closed by uWS
+ *   itself. Pings are answered by uWS, which also owns fragmentation. Compression is off: it would cost
+ *   memory for each connection and gains nothing on small binary packets.
+ * - Reading cannot be stopped: this build of uWS pauses HTTP bodies only, not WebSockets. So what arrives while
+ *   a peer is paused is held here and delivered by `resume`, up to `heldBytesMax` for each peer and
+ *   `heldTotalBytesMax` for the listener; beyond that the client is cut off with 1013 (try again later). A
+ *   publisher that keeps to its Receive Maximum never gets there; one that floods QoS 0 into a full broker does.
+ * - Writing: uWS copies what the kernel does not take into its own buffer, without a bound
+ *   (`maxBackpressure: 0`, it would drop silently otherwise); `pendingBytes` is what lies there.
+ * - Several threads may listen on one port: uWS sets SO_REUSEPORT. The other side of that coin is that a second
+ *   broker of the same user is not refused by the kernel, so the first listener of a node asks for `exclusive`.
+ * - The native `WebSocket` must not be touched after its close handler has run. Each peer drops it there.
+ * - A thread that ends while uWS has sockets open takes the whole process down. `destroy` therefore resolves
+ *   only when the app and all its sockets are closed, and a hook on the thread's exit closes them when it ends by
+ *   `process.exit` or an uncaught error. `Worker.terminate` runs no hook: stop the listener first.
+ */
+import uWS, {
+  type HttpRequest,
+  type HttpResponse,
+  type TemplatedApp,
+  type us_listen_socket,
+  type us_socket_context_t,
+  type WebSocket,
+} from 'uWebSockets.js';
+import type {
+  Accept,
+  CloseCause,
+  Listener,
+  ListenerCounters,
+  ListenerOptions,
+  Peer,
+  PeerHandler,
+} from '../transport.js';
+import { assertPortFree, listenError, newCounters, plainAddress, resolveHost } from './listening.js';
+import { ipv6Text } from './proxy-protocol.js';
+import { ownedCopy } from './slab.js';
+import { checkTlsFiles, type TlsFiles } from './tls-files.js';
+
+const CLOSE_NORMAL = 1000;
+const CLOSE_NOT_ACCEPTABLE = 1003;
+const CLOSE_TRY_AGAIN_LATER = 1013;
+/** What uWS reports when no close frame came; its message then says why, if it was uWS that closed. */
+const CLOSED_WITHOUT_FRAME = 1006;
+const SEND_DONE = 1;
+
+export interface WsListenOptions extends ListenerOptions {
+  /** The URL's path, such as `/mqtt`; literal, without uWS's pattern signs. */
+  readonly path: string;
+  /** Largest WebSocket message; at least the largest MQTT packet, as most clients send one packet a message. */
+  readonly messageBytesMax: number;
+  /** Bytes held for one paused peer. */
+  readonly heldBytesMax: number;
+  /** Bytes held for all paused peers of this listener together. */
+  readonly heldTotalBytesMax: number;
+  /** Origins let in, compared exactly; empty lets all in. A request without Origin is not a browser's and passes. */
+  readonly origins: readonly string[];
+  /** A header (lower case) by which a trusted proxy names the client, such as `x-forwarded-for`; its last entry counts. */
+  readonly addressHeader: string | undefined;
+  /** Refuse a port on which anybody listens already; for the first of several listeners on one port. */
+  readonly exclusive: boolean;
+  /** Present: WSS. Client certificates are not asked for; uWS does not show them to us. */
+  readonly tls: TlsFiles | undefined;
+}
+
+/** The peer is uWS's user data of its socket, so one connection is one object of ours. */
+class WsPeer implements Peer {
+  ws: WebSocket<WsPeer> | undefined = undefined;
+  readonly #listener: WsListener;
+  #handler: PeerHandler | undefined = undefined;
+  #address: string | undefined;
+  #paused = false;
+  #ending = false;
+  /** We called close() or end(): uWS runs the close handler from within that call. */
+  #closingHere = false;
+  #deliveryDue = false;
+  #drainAwaited = false;
+  #held: Buffer[] | undefined = undefined;
+  #heldBytes = 0;
+  #cause: CloseCause | undefined = undefined;
+  #timer: NodeJS.Timeout | undefined = undefined;
+
+  constructor(listener: WsListener, address: string | undefined) {
+    this.#listener = listener;
+    this.#address = address;
+  }
+
+  get transport(): 'ws' | 'wss' {
+    return this.#listener.transport;
+  }
+
+  get remoteAddress(): string {
+    if (this.#address === undefined) {
+      this.#address = this.ws === undefined ? '' : addressText(new Uint8Array(this.ws.getRemoteAddress()));
+    }
+    return this.#address;
+  }
+
+  get remotePort(): number {
+    return 0;
+  }
+
+  get certificate(): undefined {
+    return undefined;
+  }
+
+  get pendingBytes(): number {
+    return this.ws === undefined ? 0 : this.ws.getBufferedAmount();
+  }
+
+  start(ws: WebSocket<WsPeer>, accept: Accept): void {
+    this.ws = ws;
+    this.#handler = accept(this);
+  }
+
+  write(bytes: Buffer): number {
+    const ws = this.ws;
+    if (ws === undefined || this.#ending || bytes.length === 0) return this.pendingBytes;
+    if (ws.send(bytes, true, false) === SEND_DONE) return 0;
+    const pending = ws.getBufferedAmount();
+    if (pending > 0) this.#drainAwaited = true;
+    return pending;
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    if (this.#held === undefined || this.#deliveryDue) return;
+    this.#deliveryDue = true;
+    setImmediate(onDeliveryDue, this);
+  }
+
+  end(): void {
+    const ws = this.ws;
+    if (ws === undefined || this.#ending) return;
+    this.#ending = true;
+    this.#releaseHeld();
+    // uWS would flush by itself after end(), but with no time limit once the client takes a few bytes.
+    if (ws.getBufferedAmount() === 0) this.#closeFrame(ws, CLOSE_NORMAL, '');
+    else this.#timer = setTimeout(onEndTimeout, this.#listener.endTimeoutMs, this);
+  }
+
+  destroy(): void {
+    const ws = this.ws;
+    if (ws === undefined) return;
+    this.#ending = true;
+    this.#closingHere = true;
+    ws.close();
+  }
+
+  received(message: ArrayBuffer, isBinary: boolean): void {
+    const ws = this.ws;
+    if (ws === undefined || this.#ending) return;
+    if (!isBinary) {
+      this.#refuse(ws, CLOSE_NOT_ACCEPTABLE, { kind: 'protocol', reason: 'a WebSocket text frame' });
+      return;
+    }
+    if (message.byteLength === 0) return;
+    const chunk = ownedCopy(new Uint8Array(message), message.byteLength);
+    if (this.#paused || this.#held !== undefined) this.#hold(ws, chunk);
+    else this.#handler!.onData(chunk);
+  }
+
+  drained(): void {
+    const ws = this.ws;
+    if (ws === undefined || ws.getBufferedAmount() > 0) return;
+    if (this.#ending) {
+      this.#closeFrame(ws, CLOSE_NORMAL, '');
+      return;
+    }
+    if (!this.#drainAwaited) return;
+    this.#drainAwaited = false;
+    this.#handler!.onDrain();
+  }
+
+  /** uWS's close handler; `ws` is dead from here on. */
+  closed(code: number, message: string): void {
+    this.ws = undefined;
+    this.#ending = true;
+    this.#releaseHeld();
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (code === CLOSED_WITHOUT_FRAME && !this.#closingHere) this.#cause ??= causeOf(message);
+    if (this.#closingHere || this.#listener.destroying) setImmediate(onClosedDue, this);
+    else this.notifyClosed();
+  }
+
+  notifyClosed(): void {
+    this.#listener.forget();
+    this.#handler?.onClose(this.#cause);
+    this.#listener.settle();
+  }
+
+  deliverHeld(): void {
+    this.#deliveryDue = false;
+    const held = this.#held;
+    if (held === undefined) return;
+    let next = 0;
+    while (next < held.length && !this.#paused && !this.#ending) {
+      const chunk = held[next++]!;
+      this.#heldBytes -= chunk.length;
+      this.#listener.heldBytes -= chunk.length;
+      this.#handler!.onData(chunk);
+    }
+    if (this.#ending) return;
+    this.#held = next < held.length ? held.slice(next) : undefined;
+  }
+
+  endTimedOut(): void {
+    this.#cause ??= { kind: 'limit', reason: 'could not flush in time' };
+    this.destroy();
+  }
+
+  #hold(ws: WebSocket<WsPeer>, chunk: Buffer): void {
+    if (!this.#listener.mayHold(this.#heldBytes, chunk.length)) {
+      this.#refuse(ws, CLOSE_TRY_AGAIN_LATER, { kind: 'limit', reason: 'sent too much while paused' });
+      return;
+    }
+    this.#held ??= [];
+    this.#held.push(chunk);
+    this.#heldBytes += chunk.length;
+    this.#listener.heldBytes += chunk.length;
+  }
+
+  #releaseHeld(): void {
+    this.#listener.heldBytes -= this.#heldBytes;
+    this.#heldBytes = 0;
+    this.#held = undefined;
+  }
+
+  #refuse(ws: WebSocket<WsPeer>, code: number, cause: CloseCause & { readonly reason: string }): void {
+    this.#cause ??= cause;
+    this.#ending = true;
+    this.#closeFrame(ws, code, cause.reason);
+  }
+
+  #closeFrame(ws: WebSocket<WsPeer>, code: number, reason: string): void {
+    this.#closingHere = true;
+    ws.end(code, reason);
+  }
+}
+
+function onDeliveryDue(peer: WsPeer): void {
+  peer.deliverHeld();
+}
+
+function onEndTimeout(peer: WsPeer): void {
+  peer.endTimedOut();
+}
+
+function onClosedDue(peer: WsPeer): void {
+  peer.notifyClosed();
+}
+
+/** uWS names what it closed for; an end of the socket without a close frame is what most MQTT clients do. */
+function causeOf(message: string): CloseCause | undefined {
+  if (message === '') return { kind: 'error', code: 'ECONNRESET' };
+  return message.includes('TCP FIN') ? undefined : { kind: 'protocol', reason: message };
+}
+
+function addressText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  return bytes.length === 16 ? plainAddress(ipv6Text(bytes, 0)) : '';
+}
+
+class WsListener implements Listener {
+  readonly transport: 'ws' | 'wss';
+  readonly host: string;
+  readonly counters: ListenerCounters = newCounters();
+  readonly endTimeoutMs: number;
+  connections = 0;
+  heldBytes = 0;
+  destroying = false;
+  readonly #options: WsListenOptions;
+  readonly #accept: Accept;
+  readonly #app: TemplatedApp;
+  #socket: us_listen_socket | undefined = undefined;
+  #port = 0;
+  #destroyed: Promise<void> | undefined = undefined;
+  #whenEmpty: (() => void) | undefined = undefined;
+  readonly #onThreadExit = (): void => this.#closeApp();
+
+  constructor(options: WsListenOptions, accept: Accept) {
+    this.#options = options;
+    this.#accept = accept;
+    this.transport = options.tls === undefined ? 'ws' : 'wss';
+    this.host = options.host;
+    this.endTimeoutMs = options.endTimeoutMs;
+    this.#app = newApp(options.tls);
+    this.#route();
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  get fd(): number {
+    return -1;
+  }
+
+  async listen(): Promise<void> {
+    const { host, port, exclusive } = this.#options;
+    const address = await resolveHost(this.transport, host, port);
+    if (exclusive && port !== 0) await assertPortFree(this.transport, host, address, port);
+    this.#app.listen(address, port, socket => {
+      if (socket !== false) this.#socket = socket;
+    });
+    if (this.#socket === undefined) {
+      this.#app.close();
+      // uWS does not say why; that anybody listens there is what can be found out.
+      await assertPortFree(this.transport, host, address, port);
+      throw listenError(this.transport, host, port, 'refused by the system');
+    }
+    this.#port = uWS.us_socket_local_port(this.#socket);
+    process.once('exit', this.#onThreadExit);
+  }
+
+  mayHold(peerBytes: number, bytes: number): boolean {
+    return (
+      peerBytes + bytes <= this.#options.heldBytesMax &&
+      this.heldBytes + bytes <= this.#options.heldTotalBytesMax
+    );
+  }
+
+  async close(): Promise<void> {
+    if (this.#socket === undefined) return;
+    uWS.us_listen_socket_close(this.#socket);
+    this.#socket = undefined;
+  }
+
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.#destroyAll();
+    return this.#destroyed;
+  }
+
+  forget(): void {
+    this.connections--;
+  }
+
+  settle(): void {
+    if (this.connections === 0) this.#whenEmpty?.();
+  }
+
+  async #destroyAll(): Promise<void> {
+    await this.close();
+    process.off('exit', this.#onThreadExit);
+    this.#closeApp();
+    if (this.connections > 0) {
+      await new Promise<void>(resolve => {
+        this.#whenEmpty = resolve;
+      });
+    }
+    // uWS frees closed sockets at the end of a loop iteration; a thread must not end before.
+    await new Promise(resolve => setImmediate(() => setImmediate(resolve)));
+  }
+
+  #closeApp(): void {
+    this.destroying = true;
+    this.#socket = undefined;
+    this.#app.close();
+  }
+
+  #route(): void {
+    const options = this.#options;
+    this.#app.ws<WsPeer>(options.path, {
+      compression: uWS.DISABLED,
+      maxPayloadLength: options.messageBytesMax,
+      // Without a limit here uWS never drops; the connection above has the limit.
+      maxBackpressure: 0,
+      // MQTT's keep-alive decides about silence. uWS still limits the wait for the end of a closed socket.
+      idleTimeout: 0,
+      sendPingsAutomatically: false,
+      upgrade: (response, request, context) => this.#upgrade(response, request, context),
+      open: ws => ws.getUserData().start(ws, this.#accept),
+      message: (ws, message, isBinary) => ws.getUserData().received(message, isBinary),
+      drain: ws => ws.getUserData().drained(),
+      close: (ws, code, message) => ws.getUserData().closed(code, Buffer.from(message).toString()),
+    });
+    this.#app.any('/*', (response, request) => {
+      if (request.getUrl() === options.path) {
+        refuse(response, '426 Upgrade Required', 'This is the address of MQTT over WebSocket.');
+      } else refuse(response, '404 Not Found', `MQTT over WebSocket is at ${options.path}.`);
+    });
+  }
+
+  #upgrade(response: HttpResponse, request: HttpRequest, context: us_socket_context_t): void {
+    const protocol = chosenProtocol(request.getHeader('sec-websocket-protocol'));
+    const origin = request.getHeader('origin');
+    const { origins, connectionsMax, addressHeader } = this.#options;
+    if (protocol === undefined) {
+      this.counters.handshakeFailed++;
+      refuse(response, '400 Bad Request', 'Sec-WebSocket-Protocol must offer mqtt or mqttv3.1.');
+    } else if (origin !== '' && origins.length > 0 && !origins.includes(origin)) {
+      this.counters.handshakeFailed++;
+      refuse(response, '403 Forbidden', 'This origin is not allowed.');
+    } else if (this.connections >= connectionsMax) {
+      this.counters.refusedAtLimit++;
+      refuse(response, '503 Service Unavailable', 'Too many connections.');
+    } else {
+      this.counters.accepted++;
+      this.connections++;
+      const named = addressHeader === undefined ? '' : lastEntry(request.getHeader(addressHeader));
+      const peer = new WsPeer(this, named === '' ? undefined : plainAddress(named));
+      response.upgrade(peer, request.getHeader('sec-websocket-key'), protocol, '', context);
+    }
+  }
+}
+
+/** The first sub-protocol offered that we speak ([MQTT-6.0.0-3], [MQTT-6.0.0-4]). */
+function chosenProtocol(offer: string): string | undefined {
+  return offer
+    .split(',')
+    .map(name => name.trim())
+    .find(name => name === 'mqtt' || name === 'mqttv3.1');
+}
+
+/** The proxy nearest to us appended last; what comes before is what it was told. */
+function lastEntry(header: string): string {
+  return header.slice(header.lastIndexOf(',') + 1).trim();
+}
+
+function refuse(response: HttpResponse, status: string, text: string): void {
+  response.writeStatus(status).writeHeader('content-type', 'text/plain').end(text, true);
+}
+
+function newApp(tls: TlsFiles | undefined): TemplatedApp {
+  if (tls === undefined) return uWS.App();
+  return uWS.SSLApp({
+    key_file_name: tls.keyFile,
+    cert_file_name: tls.certificateFile,
+    ...(tls.passphrase === undefined ? {} : { passphrase: tls.passphrase }),
+  });
+}
+
+/**
+ * Accepts WebSocket connections in this thread. Throws SHOAL_LISTEN_IN_USE, SHOAL_LISTEN_FAILED or
+ * SHOAL_TLS_CERTIFICATE.
+ */
+export async function listenWs(options: WsListenOptions, accept: Accept): Promise<Listener> {
+  if (options.tls !== undefined) await checkTlsFiles(options.tls);
+  const listener = new WsListener(options, accept);
+  await listener.listen();
+  return listener;
+}

@@ -1,0 +1,76 @@
+import type { Engine, EntryVisitor, KvWriter } from '../../src/kv/engine.js';
+import { MemoryEngine } from '../../src/kv/memory-engine.js';
+import { WriteBatch } from '../../src/kv/write-batch.js';
+
+/** An engine whose commits become durable only at `flush`; a crash leaves what had been flushed. */
+export class CrashEngine implements Engine {
+  private readonly current: MemoryEngine;
+  private readonly onDisk: MemoryEngine;
+  private unflushed: { batch: WriteBatch; durable: () => void }[] = [];
+
+  constructor(onDisk = new MemoryEngine()) {
+    this.onDisk = onDisk;
+    this.current = new MemoryEngine();
+    copy(onDisk, this.current);
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.current.get(key);
+  }
+
+  scan(start: Uint8Array, end: Uint8Array, visit: EntryVisitor, reverse?: boolean): void {
+    this.current.scan(start, end, visit, reverse);
+  }
+
+  write(work: (writer: KvWriter) => void, durable: () => void): void {
+    const batch = new WriteBatch();
+    this.current.write(
+      writer =>
+        work({
+          get: key => writer.get(key),
+          scan: (start, end, visit, reverse) => writer.scan(start, end, visit, reverse),
+          put: (key, value) => {
+            batch.put(key, value);
+            writer.put(key, value);
+          },
+          remove: key => {
+            batch.remove(key);
+            writer.remove(key);
+          },
+        }),
+      () => undefined,
+    );
+    this.unflushed.push({ batch, durable });
+  }
+
+  /** Makes the oldest commit durable. */
+  flush(): void {
+    const oldest = this.unflushed.shift();
+    if (oldest === undefined) return;
+    this.onDisk.write(
+      writer => oldest.batch.replay(writer),
+      () => undefined,
+    );
+    oldest.durable();
+  }
+
+  /** The engine that the next process finds. */
+  crashed(): CrashEngine {
+    return new CrashEngine(this.onDisk);
+  }
+
+  close(): void {
+    this.current.close();
+  }
+}
+
+function copy(from: MemoryEngine, to: MemoryEngine): void {
+  to.write(
+    writer =>
+      from.scan(Uint8Array.of(0), Uint8Array.of(255), (key, value) => {
+        writer.put(key, value);
+        return true;
+      }),
+    () => undefined,
+  );
+}

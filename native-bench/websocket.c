@@ -10,7 +10,7 @@ void websocket_put_request(struct buffer *out, const char *host, int port, const
   char request[1024];
   int length = snprintf(request, sizeof request,
                         "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                        "Sec-WebSocket-Key: c2hvYWwtbG9hZC1jbGllbnQ=\r\nSec-WebSocket-Version: 13\r\n"
+                        "Sec-WebSocket-Key: c2hvYWxtcS1sb2FkdGVzdA==\r\nSec-WebSocket-Version: 13\r\n"
                         "Sec-WebSocket-Protocol: mqtt\r\n\r\n",
                         path, host, port);
   buffer_append(out, request, (size_t)length);

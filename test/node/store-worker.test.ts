@@ -1,0 +1,156 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { afterAll, describe, expect, it } from 'vitest';
+import { ByteReader, ByteWriter } from '../../src/base/bytes.js';
+import { COMMITS, CounterBlock } from '../../src/base/metrics.js';
+import { OP, STATUS } from '../../src/contract/contract.js';
+import { writeMessage } from '../../src/contract/message.js';
+import { defaultConfig } from '../../src/node/config.js';
+import { runStoreWorker, type StoreReport } from '../../src/node/store-worker.js';
+import { AsyncBell } from '../../src/shard/io/async-bell.js';
+import { TurnLoop } from '../../src/shard/io/loop.js';
+import { createMesh, Mesh } from '../../src/shard/mesh.js';
+import { inboxRoute, message, readAttached, TENANT, writeAttach, writeRoutes } from '../kv/store-harness.js';
+
+const root = mkdtempSync(join(tmpdir(), 'shoal-worker-'));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+/** The two store workers and one mqtt thread's end of the mesh, all in this thread but as in separate ones. */
+class Node {
+  readonly counters = [new CounterBlock(), new CounterBlock()];
+  private readonly memory = createMesh(3, 1 << 16);
+  private readonly mesh: Mesh;
+  private readonly loop: TurnLoop;
+  private readonly ports: MessagePort[] = [];
+  private readonly runs: Promise<void>[] = [];
+  private readonly waiting = new Map<number, (body: ByteReader) => void>();
+  private callId = 0;
+
+  constructor(dataDir: string) {
+    const part = this.memory.part(0);
+    this.mesh = new Mesh(part, new AsyncBell(part), (_peer, bytes, start, end) => {
+      const reader = new ByteReader(Buffer.from(bytes.subarray(start, end)));
+      if (reader.u8() === OP.REPLY) this.waiting.get(reader.u32())?.(reader);
+    });
+    this.loop = new TurnLoop(this.mesh, () => undefined);
+    const config = defaultConfig();
+    config.node.dataDir = dataDir;
+    config.node.name = 'node-a';
+    for (const [i, role] of (['match', 'apply'] as const).entries()) {
+      const { port1, port2 } = new MessageChannel();
+      this.ports.push(port1);
+      const run = runStoreWorker({
+        config,
+        role,
+        index: 0,
+        part: this.memory.part(1 + i),
+        mqttPeers: [0],
+        metrics: this.counters[i]!.memory,
+        hashSeed: 1,
+        cpu: -1,
+        port: port2,
+      });
+      this.runs.push(run);
+    }
+  }
+
+  ask(peer: number, op: number, fill: (writer: ByteWriter) => void): Promise<ByteReader> {
+    const callId = ++this.callId;
+    const writer = new ByteWriter().u8(op).u32(callId);
+    fill(writer);
+    this.mesh.send(peer, writer.bytes, 0, writer.length);
+    this.loop.schedule();
+    return new Promise(resolve => this.waiting.set(callId, resolve));
+  }
+
+  async stop(): Promise<void> {
+    for (const port of this.ports) port.postMessage({ kind: 'stop' });
+    await Promise.all(this.runs);
+    for (const port of this.ports) port.close();
+    this.loop.close();
+    this.mesh.close();
+  }
+}
+
+const MATCH = 1;
+const APPLY = 2;
+
+describe('store workers', () => {
+  it('serve over the mesh, and find everything again after a stop', async () => {
+    const node = new Node(join(root, 'a'));
+    const added = await node.ask(MATCH, OP.DIST_ADD, writer => writeRoutes(writer, [inboxRoute('a/#', 'c')]));
+    expect(added.u8()).toBe(STATUS.OK);
+    const attached = readAttached(
+      await node.ask(APPLY, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' })),
+    );
+    expect(attached.present).toBe(false);
+    const set = await node.ask(APPLY, OP.RETAIN_SET, writer =>
+      writeMessage(writer.text(TENANT).u53(0), message('a/b', 'x'.repeat(200_000))),
+    );
+    expect(set.u8()).toBe(STATUS.OK);
+    expect(node.counters[0]!.values[COMMITS]).toBeGreaterThan(0);
+    await node.stop();
+
+    const again = new Node(join(root, 'a'));
+    const matched = await again.ask(MATCH, OP.DIST_MATCH, writer => writer.text(TENANT).text('a/b'));
+    expect([matched.u8(), matched.u32()]).toEqual([STATUS.OK, 1]);
+    const back = readAttached(
+      await again.ask(APPLY, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' })),
+    );
+    expect(back).toMatchObject({ present: true, instance: attached.instance });
+    const found = await again.ask(APPLY, OP.RETAIN_SCAN, writer =>
+      writer
+        .text(TENANT)
+        .text('#')
+        .u53(0)
+        .u32(10)
+        .u32(1 << 20)
+        .u32(0),
+    );
+    expect([found.u8(), found.u32()]).toEqual([STATUS.OK, 1]);
+    await again.stop();
+  });
+
+  it('rejects when its database cannot be opened', async () => {
+    const { port1, port2 } = new MessageChannel();
+    const config = defaultConfig();
+    config.node.dataDir = '/dev/null';
+    const run = runStoreWorker({
+      config,
+      role: 'apply',
+      index: 0,
+      part: createMesh(2).part(1),
+      mqttPeers: [0],
+      metrics: new CounterBlock().memory,
+      hashSeed: 1,
+      cpu: -1,
+      port: port2,
+    });
+    await expect(run).rejects.toMatchObject({ code: 'SHOAL_DATA_DIR_UNUSABLE' });
+    port1.close();
+    port2.close();
+  });
+
+  it('stays idle where it has no range, and says so', async () => {
+    const { port1, port2 } = new MessageChannel();
+    const reports: StoreReport[] = [];
+    port1.on('message', (report: StoreReport) => reports.push(report));
+    const run = runStoreWorker({
+      config: defaultConfig(),
+      role: 'match',
+      index: 1,
+      part: createMesh(2).part(1),
+      mqttPeers: [0],
+      metrics: new CounterBlock().memory,
+      hashSeed: 1,
+      cpu: -1,
+      port: port2,
+    });
+    port1.postMessage({ kind: 'stop' });
+    await run;
+    expect(reports.map(({ kind }) => kind)).toContain('log');
+    port1.close();
+  });
+});

@@ -240,3 +240,13 @@ export interface Violation {
   /** One line in English for the log and the reason string; never contains the client's bytes. */
   readonly why: string;
 }
+
+/** Malformed Packet: it cannot be read according to the specification (MQTT 5, 1.2). */
+export function malformed(clause: string, why: string): Violation {
+  return { reasonCode: REASON.malformedPacket, clause, why };
+}
+
+/** Protocol Error: it can be read, but says what is not allowed (MQTT 5, 1.2). */
+export function illegal(clause: string, why: string): Violation {
+  return { reasonCode: REASON.protocolError, clause, why };
+}

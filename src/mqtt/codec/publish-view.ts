@@ -1,5 +1,5 @@
 import { isValidMqttUtf8 } from '../../base/utf8.js';
-import { type ProtocolVersion, REASON, type Violation } from './packet.js';
+import { illegal, malformed, type ProtocolVersion, REASON, type Violation } from './packet.js';
 import { PROPERTY } from './properties.js';
 
 /**
@@ -278,14 +278,6 @@ FIXED_BYTES[PROPERTY.contentType] = 2;
 FIXED_BYTES[PROPERTY.responseTopic] = 2;
 FIXED_BYTES[PROPERTY.correlationData] = 2;
 FIXED_BYTES[PROPERTY.topicAlias] = 2;
-
-function malformed(clause: string, why: string): Violation {
-  return { reasonCode: REASON.malformedPacket, clause, why };
-}
-
-function illegal(clause: string, why: string): Violation {
-  return { reasonCode: REASON.protocolError, clause, why };
-}
 
 const TRUNCATED = malformed('MQTT-4.13.1-1', 'a field ends after its packet');
 const PACKET_ID_0 = illegal('MQTT-2.2.1-3', 'the packet identifier is 0');

@@ -1,0 +1,238 @@
+/**
+ * A broker process for a suite: its own data directory, its own ports on 127.0.0.1, its log kept and printed
+ * when a test fails. By default the one built into `dist/`; with `E2E_PEER=mosquitto` Debian's mosquitto, to
+ * tell a fault of a test from a fault of ours.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
+import { type Certificates, makeCertificates, removeCertificates } from './certificates.js';
+import { cutAllClients, sleep } from './client/client.js';
+import type { Target, Transport } from './client/wire.js';
+import { mosquittoConfig } from './peer-mosquitto.js';
+
+export type Settings = Readonly<Record<string, string | number | boolean>>;
+
+export interface BrokerOptions {
+  /** Configuration keys as for `--set`. */
+  readonly set?: Settings;
+  /** Listeners to open; TCP only by default. */
+  readonly transports?: readonly Transport[];
+}
+
+export const PEER = process.env.E2E_PEER ?? 'shoalmq';
+
+const CLI = resolve(process.env.SHOALMQ_CLI ?? 'dist/cli.js');
+const START_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 15_000;
+const LOG_LINES_MAX = 300;
+const PORT_FIRST = 10_000;
+const PORT_LAST = 32_000;
+
+/** A port that nobody listens on, outside the range that the kernel hands to outgoing connections. */
+export async function freePort(): Promise<number> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const port = PORT_FIRST + Math.floor(Math.random() * (PORT_LAST - PORT_FIRST));
+    const free = await new Promise<boolean>(done => {
+      const server = net.createServer();
+      server.once('error', () => done(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => done(true)));
+    });
+    if (free) return port;
+  }
+  throw new Error('no free port found');
+}
+
+/** GET on 127.0.0.1. */
+export function get(port: number, path: string): Promise<{ status: number; type: string; body: string }> {
+  return new Promise((done, fail) => {
+    const request = http.get({ host: '127.0.0.1', port, path, agent: false, timeout: 5000 }, response => {
+      const parts: Buffer[] = [];
+      response.on('data', part => parts.push(part));
+      response.on('end', () =>
+        done({
+          status: response.statusCode ?? 0,
+          type: response.headers['content-type'] ?? '',
+          body: Buffer.concat(parts).toString(),
+        }),
+      );
+    });
+    request.on('error', fail);
+    request.on('timeout', () => request.destroy(new Error(`no answer from ${path}`)));
+  });
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export class Broker implements Target {
+  readonly host = '127.0.0.1';
+  ports: Partial<Record<Transport, number>> = {};
+  metricsPort = 0;
+  ca = '';
+  certificates!: Certificates;
+  dataDir = '';
+  process: ChildProcess | undefined;
+  exited: Promise<Exit> | undefined;
+  readonly options: BrokerOptions;
+  private lines: string[] = [];
+
+  constructor(options: BrokerOptions = {}) {
+    this.options = options;
+  }
+
+  /** Chooses ports, directory and certificates, then starts. */
+  async start(): Promise<void> {
+    const transports = this.options.transports ?? ['tcp'];
+    for (const transport of transports) this.ports[transport] = await freePort();
+    this.metricsPort = await freePort();
+    this.dataDir = mkdtempSync(join(tmpdir(), 'shoalmq-e2e-'));
+    if (transports.includes('tls') || transports.includes('wss')) {
+      this.certificates = makeCertificates();
+      this.ca = this.certificates.ca;
+    }
+    await this.launch();
+  }
+
+  /** The command line keys in effect. */
+  settings(): Settings {
+    const set: Record<string, string | number | boolean> = {
+      'node.dataDir': join(this.dataDir, 'data'),
+      'metrics.port': this.metricsPort,
+      'log.format': 'json',
+    };
+    for (const transport of ['tcp', 'tls', 'ws', 'wss'] as const) {
+      const port = this.ports[transport];
+      set[`listeners.${transport}.enabled`] = port !== undefined;
+      if (port === undefined) continue;
+      set[`listeners.${transport}.port`] = port;
+      if (transport !== 'tls' && transport !== 'wss') continue;
+      set[`listeners.${transport}.certFile`] = this.certificates.certFile;
+      set[`listeners.${transport}.keyFile`] = this.certificates.keyFile;
+      set[`listeners.${transport}.caFile`] = this.certificates.caFile;
+    }
+    return { ...set, ...this.options.set };
+  }
+
+  private command(): [string, string[]] {
+    const settings = this.settings();
+    if (PEER === 'mosquitto') {
+      const file = join(this.dataDir, 'mosquitto.conf');
+      mkdirSync(join(this.dataDir, 'data'), { recursive: true });
+      writeFileSync(file, mosquittoConfig(settings));
+      return ['/usr/sbin/mosquitto', ['-c', file]];
+    }
+    const args = Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
+    return [process.execPath, [CLI, 'start', ...args]];
+  }
+
+  /** Starts the process on the directory and the ports that are chosen already. */
+  async launch(): Promise<void> {
+    const [file, args] = this.command();
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.process = child;
+    this.exited = new Promise(done => child.once('exit', (code, signal) => done({ code, signal })));
+    this.exited.then(exit => {
+      if (this.process === child) this.process = undefined;
+      this.keep(`[exit code ${exit.code}, signal ${exit.signal}]`);
+    });
+    child.stdout!.on('data', (bytes: Buffer) => this.keep(bytes.toString()));
+    child.stderr!.on('data', (bytes: Buffer) => this.keep(bytes.toString()));
+    await this.ready(child);
+  }
+
+  private async ready(child: ChildProcess): Promise<void> {
+    const deadline = Date.now() + START_TIMEOUT_MS;
+    while (Date.now() < deadline) {
+      if (child.exitCode !== null || child.signalCode !== null) break;
+      if (await this.isReady()) return;
+      await sleep(25);
+    }
+    child.kill('SIGKILL');
+    throw new Error(`the broker did not become ready:\n${this.log()}`);
+  }
+
+  private async isReady(): Promise<boolean> {
+    if (PEER === 'mosquitto') {
+      return new Promise(done => {
+        const socket = net.connect(this.ports.tcp ?? 0, this.host);
+        socket.once('connect', () => socket.destroy()).once('error', () => done(false));
+        socket.once('close', hadError => done(!hadError));
+      });
+    }
+    return get(this.metricsPort, '/readyz').then(
+      answer => answer.status === 200,
+      () => false,
+    );
+  }
+
+  private keep(text: string): void {
+    for (const line of text.split('\n')) if (line !== '') this.lines.push(line);
+    if (this.lines.length > LOG_LINES_MAX) this.lines = this.lines.slice(-LOG_LINES_MAX);
+  }
+
+  log(): string {
+    return this.lines.map(line => `  | ${line}`).join('\n');
+  }
+
+  clearLog(): void {
+    this.lines = [];
+  }
+
+  /** SIGTERM; yields how the process ended, and kills it when it does not. */
+  async stop(): Promise<Exit> {
+    const child = this.process;
+    if (child === undefined) return { code: 0, signal: null };
+    child.kill('SIGTERM');
+    const guard = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+    const exit = await this.exited!;
+    clearTimeout(guard);
+    return exit;
+  }
+
+  /** Dies where it stands. */
+  async kill9(): Promise<void> {
+    this.process?.kill('SIGKILL');
+    await this.exited;
+  }
+
+  /** An orderly stop and a start on the same directory and ports. */
+  async restart(): Promise<void> {
+    const exit = await this.stop();
+    if (exit.code !== 0) throw new Error(`stop ended with ${exit.code} ${exit.signal}:\n${this.log()}`);
+    await this.launch();
+  }
+
+  removeFiles(): void {
+    if (this.dataDir !== '') rmSync(this.dataDir, { recursive: true, force: true });
+    if (this.certificates !== undefined) removeCertificates(this.certificates);
+  }
+}
+
+/**
+ * A broker for the tests of the surrounding block. After each test all connections are cut, after the last
+ * the broker has to exit with 0 on SIGTERM, which it cannot do with a thread or a socket left behind.
+ */
+export function useBroker(options: BrokerOptions = {}): Broker {
+  const broker = new Broker(options);
+  beforeAll(() => broker.start(), START_TIMEOUT_MS + 5000);
+  afterEach(context => {
+    cutAllClients();
+    if (context.task.result?.state === 'fail') console.error(`broker log:\n${broker.log()}`);
+    broker.clearLog();
+  });
+  afterAll(async () => {
+    cutAllClients();
+    const exit = await broker.stop();
+    const log = broker.log();
+    broker.removeFiles();
+    expect(exit, `the broker ends in order on SIGTERM\n${log}`).toEqual({ code: 0, signal: null });
+  }, STOP_TIMEOUT_MS + 5000);
+  return broker;
+}

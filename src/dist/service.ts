@@ -68,6 +68,10 @@ export class DistService implements Service {
     return true;
   }
 
+  canWait(): boolean {
+    return false;
+  }
+
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {
     if (request.op === FLUSH_HELD) {
       this.enterCommit(writer);

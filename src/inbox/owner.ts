@@ -43,6 +43,15 @@ export class Owner {
     this.turnTail = nextSeq - 1;
   }
 
+  /** More credit, and another place to go on from unless `fromSeq` is 0. Holds whatever becomes of the turn. */
+  grant(fromSeq: number, credit: number): void {
+    this.credit += credit;
+    this.savedCredit += credit;
+    if (fromSeq === 0) return;
+    this.cursor = fromSeq;
+    this.savedCursor = fromSeq;
+  }
+
   save(): void {
     this.touched = true;
     this.savedCursor = this.cursor;

@@ -62,17 +62,26 @@ export class InboxService implements Service {
     return (op >= OP.INBOX_ATTACH && op <= OP.INBOX_RELEASED) || op === OWN_COMMAND || op === OWN_DETACH;
   }
 
-  ask(): boolean {
-    return false;
+  /** A PULL writes nothing; it is served when the turn ends. */
+  ask(request: Request, body: ByteReader): boolean {
+    if (request.op !== OP.INBOX_PULL) return false;
+    const owner = this.ownerOf(request, body.u53());
+    if (owner === undefined) return true;
+    const fromSeq = body.u53();
+    owner.grant(fromSeq, body.u32());
+    if (owner.cursor <= owner.turnTail) this.pumpLater(owner);
+    return true;
+  }
+
+  /** What is finished may be removed late: after a crash it is delivered again, with DUP. */
+  canWait(op: number): boolean {
+    return op === OP.INBOX_ACKED;
   }
 
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {
     switch (request.op) {
       case OP.INBOX_INSERT:
         this.insert(request, body, writer, out);
-        return;
-      case OP.INBOX_PULL:
-        this.pull(request, body);
         return;
       case OP.INBOX_ATTACH:
         this.attach(request, body, writer, out);
@@ -239,16 +248,6 @@ export class InboxService implements Service {
     this.lastPush = owner;
     this.lastPushCountAt = frame.length;
     return frame.u32(1);
-  }
-
-  private pull(request: Request, body: ByteReader): void {
-    const owner = this.ownerOf(request, body.u53());
-    if (owner === undefined) return;
-    this.touch(owner);
-    const fromSeq = body.u53();
-    if (fromSeq !== 0) owner.cursor = fromSeq;
-    owner.credit += body.u32();
-    if (owner.cursor <= owner.turnTail) this.pumpLater(owner);
   }
 
   private touch(owner: Owner): void {

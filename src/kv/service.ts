@@ -22,6 +22,8 @@ export interface Service {
   owns(op: number): boolean;
   /** Answers a question at once, outside any transaction; false when the request must wait for the turn's. */
   ask(request: Request, body: ByteReader, out: FrameBatch): boolean;
+  /** Whether a request is content with the next commit that others ask for: a turn of such alone does not commit. */
+  canWait(op: number): boolean;
   /** Applies a request in the turn's transaction. Frames in `out` are sent when the transaction is durable. */
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void;
   /** Behind the last request of the turn, still in its transaction. */

@@ -26,6 +26,8 @@ export class Store implements ServiceHost {
   private spare = new ByteWriter(64 * 1024);
   private next = new ByteWriter(1024);
   private committing = false;
+  /** Something in this turn cannot wait for a later commit. */
+  private urgent = false;
   private turnRequests = 0;
   private nextRequests = 0;
   private readonly turnReader = new ByteReader();
@@ -56,7 +58,7 @@ export class Store implements ServiceHost {
 
   /** Whether the next `endTurn` has something to do. */
   get pending(): boolean {
-    return this.turnRequests > 0 || this.nextRequests > 0;
+    return (this.turnRequests > 0 && this.urgent) || this.nextRequests > 0;
   }
 
   /** Takes one frame from `peer`. The bytes are copied if they are still needed when this returns. */
@@ -75,6 +77,7 @@ export class Store implements ServiceHost {
       return;
     }
     this.turnRequests++;
+    if (!service.canWait(op)) this.urgent = true;
     this.turn.u32(peer + 1).blob(bytes, start, end);
   }
 
@@ -107,10 +110,11 @@ export class Store implements ServiceHost {
   endTurn(): void {
     if (this.committing) return;
     this.takeNext();
-    if (this.turnRequests === 0) {
+    if (!this.urgent && this.turn.length < WAITING_BYTES_MAX) {
       this.afterTurn();
       return;
     }
+    this.urgent = false;
     const applying = this.turn;
     this.turn = this.spare;
     this.spare = applying;
@@ -161,6 +165,7 @@ export class Store implements ServiceHost {
     this.turnRequests += this.nextRequests;
     this.next.reset();
     this.nextRequests = 0;
+    this.urgent = true;
   }
 
   /** No room: nothing was done, everyone is told so, and memory follows the engine again. */
@@ -183,6 +188,7 @@ export class Store implements ServiceHost {
   /** To be called about once a second. */
   tick(nowMs: number): void {
     for (const service of this.services) service.tick(nowMs, this.engine, this.now);
+    if (this.turnRequests > 0) this.urgent = true;
     this.now.sendAll(this.wire.send);
   }
 
@@ -193,6 +199,8 @@ export class Store implements ServiceHost {
   }
 }
 
+/** Requests that can wait are committed when there are this many bytes of them. */
+const WAITING_BYTES_MAX = 256 * 1024;
 const UNAVAILABLE = Uint8Array.of(STATUS.UNAVAILABLE);
 
 function isFull(error: unknown): boolean {

@@ -38,6 +38,10 @@ export class RetainService implements Service {
     return false;
   }
 
+  canWait(): boolean {
+    return false;
+  }
+
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {
     if (request.op === OP.RETAIN_SCAN) {
       this.coprocessor.query(body, writer, out.begin(request.peer, OP.REPLY, request.callId));

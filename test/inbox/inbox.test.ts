@@ -241,6 +241,23 @@ describe('inbox queue', () => {
     expect(payloads(store)).toEqual(['1:0', '2:1', '3:2', '4:3', '5:4']);
   });
 
+  it('commits nothing for acknowledgements alone until somebody needs a commit or time has passed', () => {
+    const store = new StoreHarness();
+    const { instance } = attach(store, { clientId: 'c' });
+    insert(store, 'one', ['c']);
+    insert(store, 'two', ['c']);
+    const { commits } = store.store;
+    acked(store, instance, 1);
+    expect([store.store.commits, store.store.pending]).toEqual([commits, false]);
+    expect(attach(store, { clientId: 'c' }).nextSeq).toBe(3);
+    acked(store, instance, 2);
+    store.store.tick(0);
+    expect(store.store.pending).toBe(true);
+    store.store.endTurn();
+    pull(store, instance, 1, 10);
+    expect(payloads(store)).toEqual([]);
+  });
+
   it('does not read back for a thread whose ring is full', () => {
     const store = new StoreHarness();
     const { instance } = attach(store, { clientId: 'c' });

@@ -243,17 +243,44 @@ class FileWalk {
       flags === F_BIGDATA
         ? this.overflow(page, dataAt, dataBytes)
         : page.subarray(dataAt, dataAt + dataBytes);
-    if (!this.checksums) return;
+    if (!this.checksums) {
+      this.freePages(data);
+      return;
+    }
     if (data.length < CRC_BYTES) this.fail('a record is cut short');
     if (crc32c(data, CRC_BYTES, data.length, crc32c(key, 0, keyBytes)) !== data.readUInt32LE(0))
       this.fail('a record fails its checksum');
   }
 
+  /**
+   * Pages that the free list gives out must not be in use. A record is a count and as many words: a page, or 0 for
+   * nothing, or a negative length with the first page of so many behind it.
+   */
+  private freePages(data: Buffer): void {
+    if (data.length < 8 || data.length % 8 !== 0) this.fail('the free list has an absurd record');
+    const count = data.readBigUInt64LE(0);
+    if (count > BigInt(data.length / 8 - 1)) this.fail('the free list has an absurd record');
+    const end = (Number(count) + 1) * 8;
+    for (let at = 8; at < end; at += 8) {
+      const word = data.readBigInt64LE(at);
+      if (word === 0n) continue;
+      if (word > 0n) this.claim(word, 1);
+      else {
+        at += 8;
+        if (at >= end || -word > BigInt(this.lastPage)) this.fail('the free list has an absurd record');
+        this.claim(data.readBigUInt64LE(at), Number(-word));
+      }
+    }
+  }
+
+  /** A node that names a run of pages: u64 first, u64 transaction, u64 count. A run may be longer than it need be. */
   private overflow(page: Buffer, at: number, dataBytes: number): Buffer {
     const number = page.readBigUInt64LE(at);
-    const pages = Math.floor((PAGE_HEADER_BYTES - 1 + dataBytes) / this.pageBytes) + 1;
+    const pages = Number(page.readBigUInt64LE(at + 16));
+    if (pages > this.lastPage || pages * this.pageBytes < PAGE_HEADER_BYTES + dataBytes)
+      this.fail('a large value has no room');
     const first = this.claim(number, pages);
-    const run = this.read(first * this.pageBytes, pages * this.pageBytes);
+    const run = this.read(first * this.pageBytes, PAGE_HEADER_BYTES + dataBytes);
     if (
       run.readBigUInt64LE(0) !== number ||
       run.readUInt16LE(18) !== P_OVERFLOW ||
@@ -261,7 +288,7 @@ class FileWalk {
     )
       this.fail('a page is not the one it should be');
     this.counts.overflow += BigInt(pages);
-    return run.subarray(PAGE_HEADER_BYTES, PAGE_HEADER_BYTES + dataBytes);
+    return run.subarray(PAGE_HEADER_BYTES);
   }
 }
 

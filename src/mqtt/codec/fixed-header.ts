@@ -13,7 +13,6 @@ import {
   PUBLISH,
   PUBREC,
   PUBREL,
-  REASON,
   SUBACK,
   SUBSCRIBE,
   UNSUBACK,

@@ -49,13 +49,14 @@ export function labelCombinations({ base, size, labels, type }: MetricFamily): C
   if (type === 'histogram') return [];
   const combinations: Combination[] = [];
   for (let offset = 0; offset < size; offset += 1) {
-    const values: Record<string, string> = {};
     let rest = offset;
-    for (const label of labels.toReversed()) {
-      values[label.name] = label.values[rest % label.values.length]!;
-      rest = Math.floor(rest / label.values.length);
-    }
-    if (!Object.values(values).includes('')) combinations.push({ index: base + offset, labels: values });
+    const entries = labels.toReversed().map(({ name, values }): [string, string] => {
+      const value = values[rest % values.length]!;
+      rest = Math.floor(rest / values.length);
+      return [name, value];
+    });
+    if (entries.some(([, value]) => value === '')) continue;
+    combinations.push({ index: base + offset, labels: Object.fromEntries(entries.reverse()) });
   }
   return combinations;
 }

@@ -163,15 +163,24 @@ export class LmdbEngine implements Engine, KvWriter {
   /** LMDB has undone the transaction. Whether it can be used on depends on what failed. */
   private commitFailure(cause: unknown): ShoalError {
     const code = (cause as { code?: number }).code ?? 0;
-    if (
-      code === ENOSPC ||
-      code === EDQUOT ||
-      code === MDB_MAP_FULL ||
-      (code === MDB_BAD_TXN && this.diskIsFull())
-    )
-      return new ShoalError('SHOAL_STORAGE_FULL', `no room to write ${this.path}`, { cause });
+    // LMDB reports a write that was cut short for want of room as an I/O error, and a put's failure at the commit.
+    const vague = code === EIO || code === MDB_BAD_TXN;
+    if (code === ENOSPC || code === EDQUOT || code === MDB_MAP_FULL || (vague && this.diskIsFull())) {
+      if (this.canBegin())
+        return new ShoalError('SHOAL_STORAGE_FULL', `no room to write ${this.path}`, { cause });
+    }
     this.broken = true;
     return this.corrupt(`a commit failed: ${String(cause)}`, cause);
+  }
+
+  /** LMDB refuses all further transactions when it could not write its header; an empty one tells. */
+  private canBegin(): boolean {
+    try {
+      this.db.transactionSync(() => undefined, this.flags);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   private diskIsFull(): boolean {
@@ -234,6 +243,7 @@ export class LmdbEngine implements Engine, KvWriter {
 }
 
 export const CRC_BYTES = 4;
+const EIO = 5;
 const ENOSPC = 28;
 const EDQUOT = 122;
 const MDB_MAP_FULL = -30792;

@@ -1,8 +1,15 @@
 import type { ByteReader } from '../base/bytes.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { ROUTE_RESULT, type Receiver, type Route, writeRoute } from '../contract/dist.js';
-import type { Call, Caller } from './caller.js';
+import type { ParsedFilter } from '../topic/topic.js';
+import { type Call, type Caller, callback } from './caller.js';
 import type { Tenant } from './tenant.js';
+
+/** A filter without its share prefix. */
+export type Filter = Exclude<ParsedFilter, { kind: 'invalid' }>;
+
+export const groupOf = (filter: Filter): string => (filter.kind === 'shared' ? filter.group : '');
+export const isOrdered = (filter: Filter): boolean => filter.kind === 'shared' && filter.ordered;
 
 /** One filter that this shard receives for its live sessions, counted, so that dist hears of the first and the last. */
 export class LocalRoute {
@@ -63,6 +70,14 @@ export class RouteChange implements Call {
       this.waits++;
     }
     if (route.count === 1 || group !== '') this.added.push(this.routes.shardRoute(route));
+  }
+
+  /** A subscription that exists already is subscribed anew: wait with those that wait for it. */
+  await(filter: string, group: string, ordered: boolean): void {
+    const route = this.tenant.routes.get(group === '' ? filter : groupKey(group, ordered, filter));
+    if (route === undefined || route.active) return;
+    route.waiting.push(this);
+    this.waits++;
   }
 
   /** A persistent session's subscription. */
@@ -143,17 +158,28 @@ export class LocalRoutes {
     } else if (group !== '') this.send(OP.DIST_ADD, tenant, this.shardRoute(route));
   }
 
+  /** Dist was restarted and has forgotten all shards: it is told again. */
+  repeatAll(tenants: Iterable<Tenant>): void {
+    for (const tenant of tenants)
+      for (const route of tenant.routes.values())
+        if (route.active) this.send(OP.DIST_ADD, tenant, this.shardRoute(route));
+  }
+
+  /** A persistent session's subscription goes. Nobody waits. */
   removeInbox(tenant: Tenant, clientId: string, filter: string, group: string, ordered: boolean): void {
-    const receiver: Receiver = { kind: 'inbox', clientId };
-    this.send(OP.DIST_REMOVE, tenant, {
-      filter,
-      group,
-      ordered,
-      receiver,
-      options: 0,
-      subscriptionId: 0,
-      members: 0,
-    });
+    this.send(OP.DIST_REMOVE, tenant, inboxRoute(clientId, filter, group, ordered));
+  }
+
+  /** All subscriptions of a session that has ended; `done` when none is in effect any more. */
+  removeInboxes(tenant: Tenant, clientId: string, filters: readonly Filter[], done: () => void): void {
+    const { caller } = this;
+    if (filters.length === 0) return done();
+    const again = () => this.removeInboxes(tenant, clientId, filters, done);
+    const writer = caller.begin(OP.DIST_REMOVE, callback(done, again));
+    writer.text(tenant.name).u32(filters.length);
+    for (const filter of filters)
+      writeRoute(writer, inboxRoute(clientId, filter.filter, groupOf(filter), isOrdered(filter)));
+    caller.send(this.dist);
   }
 
   shardRoute(route: LocalRoute): Route {
@@ -200,4 +226,9 @@ class Unanswered implements Call {
   onLost(): void {
     this.routes.repeat(this.op, this.tenant, this.route);
   }
+}
+
+function inboxRoute(clientId: string, filter: string, group: string, ordered: boolean): Route {
+  const receiver: Receiver = { kind: 'inbox', clientId };
+  return { filter, group, ordered, receiver, options: 0, subscriptionId: 0, members: 0 };
 }

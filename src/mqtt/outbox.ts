@@ -11,7 +11,7 @@ import type { Peer } from './transport.js';
  * Why so: the kernel's send is the dear thing (DESIGN.md), and a private queue per connection costs an
  * allocation and a copy per message and subscriber.
  */
-class Extent {
+export class Extent {
   readonly previous: Extent | null;
   readonly buffer: Buffer;
   readonly start: number;

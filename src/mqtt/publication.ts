@@ -45,11 +45,15 @@ export class Publication {
   markInstance = 0;
   /** For this shared group alone: a message taken back from a member that went. */
   onlyGroup: string | null = null;
+  /** The request that this message came with is to be answered when it is published; replyPeer -1 when none. */
+  replyPeer = -1;
+  replyCall = 0;
 
   /** Last encoding: the same bytes serve every receiver with the same wants. */
   memoKey = -1;
   memoId = 0;
   memoAlias = 0;
+  memoExpiry = -1;
   memoSubscriptions: readonly number[] | null = null;
   memoBuffer: Buffer = NO_BYTES;
   memoStart = 0;
@@ -109,6 +113,20 @@ export class Publication {
     copy.takeQualities(this);
     copy.keptCopy = copy;
     this.keptCopy = copy;
+    return copy;
+  }
+
+  /** The same message, to be published once more. */
+  again(): Publication {
+    const copy = new Publication();
+    copy.topicBytes = this.topicBytes;
+    copy.buffer = this.buffer;
+    copy.payloadStart = this.payloadStart;
+    copy.payloadEnd = this.payloadEnd;
+    copy.properties = this.properties;
+    copy.propertiesStart = this.propertiesStart;
+    copy.propertiesEnd = this.propertiesEnd;
+    copy.takeQualities(this);
     return copy;
   }
 

@@ -21,7 +21,7 @@ export interface Source {
  * When nothing waits, a message passes through `submit` without being kept at all.
  */
 export abstract class Publisher implements Source {
-  protected readonly router: Router;
+  readonly router: Router;
   private queue: Publication[] = [];
   private head = 0;
   private next = 0;
@@ -60,7 +60,19 @@ export abstract class Publisher implements Source {
     return true;
   }
 
+  /** Takes a message that goes nowhere but must be answered in its turn. False when it is answered already. */
+  protected submitRefused(publication: Publication): boolean {
+    if (this.head === this.queue.length) {
+      this.acknowledge(publication);
+      return false;
+    }
+    this.keep(publication);
+    this.advance();
+    return true;
+  }
+
   private keep(publication: Publication): void {
+    this.onKept(publication);
     this.queue.push(publication);
     this.heldBytes += publication.costBytes;
   }
@@ -71,7 +83,11 @@ export abstract class Publisher implements Source {
     this.advancing = true;
     while (this.next < this.queue.length) {
       const publication = this.queue[this.next]!;
-      const topic = publication.topic!;
+      const { topic } = publication;
+      if (topic === null) {
+        this.next++; // refused
+        continue;
+      }
       if (!topic.routed) {
         this.router.match(topic, this);
         break;
@@ -111,6 +127,9 @@ export abstract class Publisher implements Source {
 
   /** The message is with all that must have it, or its `failure` says why not. */
   protected abstract acknowledge(publication: Publication): void;
+
+  /** The message waits. */
+  protected onKept(_publication: Publication): void {}
 
   /** Fewer messages are pending than before. */
   protected abstract onRoom(): void;

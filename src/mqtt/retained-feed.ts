@@ -1,0 +1,99 @@
+import type { ByteReader } from '../base/bytes.js';
+import { OP, STATUS } from '../contract/contract.js';
+import { Message, readMessage } from '../contract/message.js';
+import { callback } from './caller.js';
+import { Publication } from './publication.js';
+import type { Session } from './session.js';
+import type { Subscription } from './tenant.js';
+
+/** Asked for at a time: enough to keep a socket busy, little enough to wait in memory. */
+const PAGE_MESSAGES = 128;
+const PAGE_BYTES = 256 * 1024;
+
+/**
+ * Retained messages on their way to a session that subscribed. One page at a time is asked of the store, and the
+ * next only when the session has taken the last: the receiver sets the pace, whatever the filter matches.
+ */
+export class RetainedFeed {
+  private readonly session: Session;
+  private readonly scans: { readonly filter: string; readonly subscription: Subscription; cursor: Buffer }[] = [];
+  private asked = false;
+  private readonly message = new Message();
+
+  constructor(session: Session) {
+    this.session = session;
+  }
+
+  add(filter: string, subscription: Subscription): void {
+    this.scans.push({ filter, subscription, cursor: Buffer.alloc(0) });
+    this.pump();
+  }
+
+  /** Asks for the next page if the session has room. */
+  pump(): void {
+    const { session } = this;
+    const scan = this.scans[0];
+    if (this.asked || session.ended) return;
+    if (scan === undefined) {
+      session.feed = null;
+      return;
+    }
+    if (!session.hasRoom(scan.subscription.qos)) return;
+    this.asked = true;
+    const { router, tenant } = session;
+    const call = callback(
+      (status, body) => this.onPage(status, body),
+      () => this.onLost(),
+    );
+    const writer = router.caller.begin(OP.RETAIN_SCAN, call).text(tenant.name).text(scan.filter);
+    writer.u53(session.shard.wallMs()).u32(PAGE_MESSAGES).u32(PAGE_BYTES).blob(scan.cursor);
+    router.caller.send(router.links.retain);
+  }
+
+  /** The store's thread died: its successor has the same messages, so the page is asked for again. */
+  private onLost(): void {
+    this.asked = false;
+    this.pump();
+  }
+
+  private onPage(status: number, body: ByteReader): void {
+    this.asked = false;
+    const scan = this.scans[0]!;
+    if (this.session.ended) return;
+    if (status !== STATUS.OK) {
+      this.scans.shift();
+      return this.pump();
+    }
+    const count = body.u32();
+    const { subscription } = scan;
+    const subscribed = this.session.subscriptions.get(subscription.filter) === subscription;
+    for (let i = 0; i < count; i++) {
+      const publication = Publication.of(readMessage(body, this.message));
+      if (subscribed) this.give(publication, subscription);
+    }
+    const more = body.u8() === 1;
+    scan.cursor = Buffer.from(body.blob());
+    if (!more || !subscribed) this.scans.shift();
+    this.pump();
+  }
+
+  private give(publication: Publication, subscription: Subscription): void {
+    const { session } = this;
+    const qos = Math.min(publication.qos, subscription.qos);
+    if (qos === 0 || session.outlet === null) return session.deliverRetained(publication, subscription, qos);
+    // A persistent session gets QoS 1 and 2 by way of its inbox, retained or not, so that packet ids have one source.
+    const { router, tenant } = session;
+    const bytes = publication.topicBytes;
+    publication.topic = router.topicOf(tenant, bytes, 0, bytes.length);
+    publication.retain = true;
+    const ids = subscription.ids ?? [0];
+    const options = subscription.options | RETAIN_AS_PUBLISHED;
+    const parts = ids.map(id => ({ options, id, filter: subscription.filter }));
+    router.insertOne(publication, publication.topic, NOBODY, { clientId: session.clientId, parts });
+  }
+}
+
+const RETAIN_AS_PUBLISHED = 8;
+
+/** Nobody waits for a retained message to be queued: should its insertion be lost, the store's copy is still there. */
+const NOBODY = { sourceKey: 0, clientId: '', settle: () => {}, onStoreLost: () => {} };

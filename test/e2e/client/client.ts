@@ -114,7 +114,7 @@ export class TestClient {
   private readonly log: string[] = [];
   private pending: Buffer = Buffer.alloc(0);
   private fault: string | undefined;
-  private wake: () => void = () => {};
+  private wakers: (() => void)[] = [];
   private lastId = 0;
 
   constructor(wire: Wire, version: Version, paused: boolean) {
@@ -129,6 +129,12 @@ export class TestClient {
     };
     living.add(this);
     if (!paused) wire.resume();
+  }
+
+  private wake(): void {
+    const wakers = this.wakers;
+    this.wakers = [];
+    for (const waker of wakers) waker();
   }
 
   private note(line: string): void {
@@ -182,10 +188,10 @@ export class TestClient {
       if (left <= 0) return undefined;
       await new Promise<void>(resolve => {
         const timer = setTimeout(resolve, left);
-        this.wake = () => {
+        this.wakers.push(() => {
           clearTimeout(timer);
           resolve();
-        };
+        });
       });
     }
   }
@@ -266,6 +272,15 @@ export class TestClient {
     if (received >= 0x80) return received;
     this.send({ cmd: 'pubrel', messageId });
     return reasonOf(await this.expect('pubcomp', { messageId }));
+  }
+
+  /** Completes `count` outgoing QoS 2 exchanges, whichever they are, in the order of their PUBREC. */
+  async release(count: number): Promise<void> {
+    for (let done = 0; done < count; done++) {
+      const { messageId } = await this.expect('pubrec');
+      this.send({ cmd: 'pubrel', messageId: messageId! });
+    }
+    for (let done = 0; done < count; done++) await this.expect('pubcomp');
   }
 
   /** Subscribes with the same options to every filter; yields the codes of the SUBACK. */

@@ -37,10 +37,10 @@ export class Announcements {
   }
 
   announceWills(nowMs: number, reader: KvReader, out: FrameBatch): void {
-    for (const entry of this.fresh(this.coprocessor.wills, nowMs, reader)) {
+    for (const entry of this.fresh(this.coprocessor.sessions.wills, nowMs, reader)) {
       const { tenant, key } = entry;
       const instance = readOrdered53(key, key.length - 7);
-      const will = reader.get(this.coprocessor.keys.ofInstance(tenant, KIND.WILL, instance));
+      const will = reader.get(this.coprocessor.sessions.keys.ofInstance(tenant, KIND.WILL, instance));
       if (will === undefined) {
         this.done(INBOX_COMMAND.WILL_DONE, tenant, key);
         continue;
@@ -54,13 +54,13 @@ export class Announcements {
   }
 
   announceEnded(reader: KvReader, out: FrameBatch): void {
-    for (const entry of this.fresh(this.coprocessor.ended, 0, reader)) {
+    for (const entry of this.fresh(this.coprocessor.sessions.ended, 0, reader)) {
       const { tenant, key, restAt } = entry;
       const value = reader.get(key);
       if (value === undefined) continue;
       const instance = this.reader.over(value).u53();
       const clientId = utf8(key, restAt);
-      const subscriptions = this.coprocessor.subscriptions({ tenant, instance }, reader);
+      const subscriptions = this.coprocessor.sessions.subscriptions({ tenant, instance }, reader);
       const name = nameOf(tenant, clientId);
       this.ending.set(name, []);
       const frame = this.begin(OP.INBOX_EXPIRED, INBOX_COMMAND.ENDED_DONE, entry, name, out);

@@ -152,7 +152,7 @@ export class InboxService implements Service {
     body.u53();
     body.u16();
     const connection = body.u32();
-    const former = this.coprocessor.cache.find(tenant, clientId)?.instance ?? 0;
+    const former = this.coprocessor.sessions.cache.find(tenant, clientId)?.instance ?? 0;
     this.command.reset().u8(INBOX_COMMAND.ATTACH).raw(body.bytes, at, body.end);
     const outcome = this.mutate(writer);
     const instance = outcome.u53();
@@ -315,7 +315,7 @@ export class InboxService implements Service {
   }
 
   private pumpOne(owner: Owner, reader: KvReader, out: FrameBatch): void {
-    const { keys } = this.coprocessor;
+    const { keys } = this.coprocessor.sessions;
     const { tenant, instance } = owner;
     const start = copyOf(keys.seq(tenant, instance, DATA.QUEUED, owner.cursor));
     const end = copyOf(keys.seq(tenant, instance, DATA.QUEUED, owner.tail + 1));
@@ -404,14 +404,14 @@ export class InboxService implements Service {
   tick(nowMs: number, reader: KvReader, out: FrameBatch): void {
     this.nowMs = nowMs;
     const due: DueEntry[] = [];
-    this.coprocessor.expiry.due(reader, nowMs, TENANTS_PER_TICK, EXPIRED_PER_TICK, due);
+    this.coprocessor.sessions.expiry.due(reader, nowMs, TENANTS_PER_TICK, EXPIRED_PER_TICK, due);
     if (due.length > 0) {
       this.command.reset().u8(INBOX_COMMAND.EXPIRE).u53(nowMs).u32(due.length);
       for (const { tenant, key } of due) this.command.text(tenant).blob(key);
       this.host.enqueue(OWN_COMMAND, this.command.copy());
     }
     due.length = 0;
-    this.coprocessor.garbage.due(reader, nowMs, TENANTS_PER_TICK, COLLECTED_PER_TICK, due);
+    this.coprocessor.sessions.garbage.due(reader, nowMs, TENANTS_PER_TICK, COLLECTED_PER_TICK, due);
     for (const { tenant, key } of due)
       this.host.enqueue(
         OWN_COMMAND,

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ByteReader } from '../../src/base/bytes.js';
 import { OP, STATUS } from '../../src/contract/contract.js';
 import { INSERT_RESULT } from '../../src/contract/inbox.js';
-import { REATTACH_GRACE_MS } from '../../src/inbox/inbox.js';
+import { REATTACH_GRACE_MS } from '../../src/inbox/session-life.js';
 import {
   type Attach,
   type Attached,

@@ -5,7 +5,8 @@ import { readSubscription, type Subscription, writeSubscription } from '../../sr
 import { Message, readMessage, writeMessage } from '../../src/contract/message.js';
 import { DistCoprocessor } from '../../src/dist/dist.js';
 import { DistService } from '../../src/dist/service.js';
-import { InboxCoprocessor, type InboxLimits } from '../../src/inbox/inbox.js';
+import { InboxCoprocessor } from '../../src/inbox/inbox.js';
+import type { InboxLimits } from '../../src/inbox/queue.js';
 import { InboxService } from '../../src/inbox/service.js';
 import type { Engine } from '../../src/kv/engine.js';
 import { SERVICE } from '../../src/kv/keys.js';

@@ -1,0 +1,116 @@
+import { assert } from '../base/assert.js';
+import { type ByteReader, ByteWriter, ByteReader as Reader } from '../base/bytes.js';
+import type { Subscription } from '../contract/inbox.js';
+import { DueIndex } from '../kv/due-index.js';
+import type { KvReader, KvWriter } from '../kv/engine.js';
+import { localKey, prefixEnd, rawText, SERVICE, utf8 } from '../kv/keys.js';
+import { DATA, InboxKeys, KIND } from './inbox-keys.js';
+import { Session } from './session.js';
+import { SessionCache } from './session-cache.js';
+
+const INSTANCES_PER_RANGE = 2 ** 36;
+const KIND_INSTANCE_COUNTER = 0x6e;
+
+/** The sessions of a range: found, made, and written back once per transaction. */
+export class Sessions {
+  private readonly rangeId: number;
+  readonly keys = new InboxKeys();
+  readonly cache = new SessionCache();
+  readonly expiry = new DueIndex(SERVICE.INBOX, KIND.EXPIRY);
+  readonly ended = new DueIndex(SERVICE.INBOX, KIND.ENDED);
+  readonly wills = new DueIndex(SERVICE.INBOX, KIND.WILL_DUE);
+  readonly garbage = new DueIndex(SERVICE.INBOX, KIND.GARBAGE);
+  /** Scratch of whoever makes an entry; each use overwrites the one before. */
+  readonly value = new ByteWriter(1024);
+  readonly reader = new Reader();
+  private readonly counterKey: Uint8Array;
+  private lastInstance = 0;
+  private instanceDirty = false;
+
+  constructor(rangeId: number) {
+    this.rangeId = rangeId;
+    this.counterKey = localKey(new ByteWriter(16), SERVICE.INBOX, rangeId, KIND_INSTANCE_COUNTER).view();
+  }
+
+  /** All subscriptions of a session. */
+  subscriptions(session: { tenant: string; instance: number }, reader: KvReader): Subscription[] {
+    const prefix = this.keys.data(session.tenant, session.instance).u8(DATA.FILTER).copy();
+    const out: Subscription[] = [];
+    reader.scan(prefix, prefixEnd(prefix), (key, value) => {
+      const view = this.reader.over(value);
+      out.push({ filter: utf8(key, prefix.length), options: view.u8(), subscriptionId: view.u32() });
+      return true;
+    });
+    return out;
+  }
+
+  /** Has the session written at the end of the transaction. */
+  touch(session: Session): void {
+    if (session.dirty) return;
+    session.dirty = true;
+    this.cache.dirty.push(session);
+  }
+
+  load(tenant: string, clientId: string, reader: KvReader): Session | undefined {
+    const cached = this.cache.find(tenant, clientId);
+    if (cached !== undefined) return cached;
+    const value = reader.get(this.keys.session(tenant, clientId));
+    if (value === undefined) return undefined;
+    const session = new Session(tenant, clientId).read(this.reader.over(value));
+    this.cache.add(session);
+    return session;
+  }
+
+  /** The session of an instance that is still alive. */
+  byInstance(tenant: string, instance: number, reader: KvReader): Session | undefined {
+    const cached = this.cache.findInstance(instance);
+    if (cached !== undefined) return cached;
+    const clientId = reader.get(this.keys.ofInstance(tenant, KIND.INSTANCE, instance));
+    if (clientId === undefined) return undefined;
+    return this.load(tenant, utf8(clientId, 0), reader);
+  }
+
+  /** The session that a command names: tenant, instance. */
+  named(input: ByteReader, reader: KvReader): Session | undefined {
+    const tenant = input.text();
+    return this.byInstance(tenant, input.u53(), reader);
+  }
+
+  /** A new session with a new instance. */
+  create(tenant: string, clientId: string, writer: KvWriter): Session {
+    const session = new Session(tenant, clientId);
+    this.lastInstance += 1;
+    this.instanceDirty = true;
+    assert(this.lastInstance < INSTANCES_PER_RANGE, 'instance numbers last for ever');
+    session.instance = this.rangeId * INSTANCES_PER_RANGE + this.lastInstance;
+    writer.put(
+      this.keys.ofInstance(tenant, KIND.INSTANCE, session.instance),
+      rawText(this.value.reset(), clientId).view(),
+    );
+    this.cache.add(session);
+    return session;
+  }
+
+  /** Writes what changed. */
+  finish(writer: KvWriter): void {
+    for (const session of this.cache.dirty) {
+      session.dirty = false;
+      if (this.cache.isDropped(session)) continue;
+      this.value.reset();
+      session.write(this.value);
+      writer.put(this.keys.session(session.tenant, session.clientId), this.value.view());
+    }
+    this.cache.dirty.length = 0;
+    this.cache.trim();
+    if (!this.instanceDirty) return;
+    this.instanceDirty = false;
+    writer.put(this.counterKey, this.value.reset().u53(this.lastInstance).view());
+  }
+
+  reset(reader: KvReader): void {
+    this.cache.clear();
+    this.instanceDirty = false;
+    const counter = reader.get(this.counterKey);
+    this.lastInstance = counter === undefined ? 0 : this.reader.over(counter).u53();
+  }
+}

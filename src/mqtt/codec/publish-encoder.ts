@@ -106,7 +106,7 @@ function writeU16(into: Buffer, at: number, value: number): number {
 }
 
 /** Copies [start, end); below this many bytes a loop is faster than a call (perf/micro/codec.bench.ts). */
-const LOOP_BYTES_MAX = 96;
+const LOOP_BYTES_MAX = 56;
 
 function copyBytes(from: Uint8Array, start: number, end: number, into: Buffer, at: number): number {
   const count = end - start;

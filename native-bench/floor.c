@@ -64,6 +64,7 @@ static uint8_t read_buffer[READ_BYTES];
 static struct subscription *subscriptions;
 static uint32_t subscription_count, subscription_capacity;
 static struct topic *topics[TOPIC_BUCKETS];
+static bool topics_known;
 static struct peer **dirty;
 static size_t dirty_count, dirty_capacity;
 static struct peer *doomed;
@@ -103,6 +104,8 @@ static void touch(struct peer *peer) {
 }
 
 static void forget_topics(void) {
+  if (!topics_known) return;
+  topics_known = false;
   for (uint32_t i = 0; i < TOPIC_BUCKETS; i++) {
     for (struct topic *topic = topics[i], *next; topic; topic = next) {
       next = topic->next;
@@ -180,6 +183,7 @@ static struct topic *find_topic(const char *text, uint32_t length) {
     if (topic->length == length && memcmp(topic->text, text, length) == 0) return topic;
   struct topic *topic = make_topic(text, length);
   topic->next = *slot;
+  topics_known = true;
   return *slot = topic;
 }
 

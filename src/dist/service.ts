@@ -140,7 +140,7 @@ export class DistService implements Service {
     if (this.held.bytes > HELD_BYTES_MAX) this.enterCommit(writer);
     const { round } = this;
     if (round !== null) {
-      round.id = this.lastRoundId = (this.lastRoundId % 0xffff_ffff) + 1;
+      round.id = this.lastRoundId = (this.lastRoundId % 0x7fff_ffff) + 1;
       this.rounds.set(round.id, round);
     }
     this.invalidate(round);
@@ -151,14 +151,14 @@ export class DistService implements Service {
     for (const [tenant, filters] of this.changes) {
       for (const peer of this.topology.shardPeers) {
         const waits = round !== null && peer !== alone;
-        if (waits) round.waitFor(peer);
         this.frame
           .reset()
           .u8(OP.DIST_INVALIDATE)
           .u32(waits ? round.id : 0);
         this.frame.text(tenant).u32(filters.length);
         for (const filter of filters) this.frame.text(filter);
-        this.host.send(peer, this.frame.bytes, 0, this.frame.length);
+        const sent = this.host.send(peer, this.frame.bytes, 0, this.frame.length);
+        if (sent && waits) round.waitFor(peer);
       }
     }
     this.changes.clear();

@@ -24,7 +24,6 @@ export class Announcements {
   private readonly underway = new Set<string>();
   /** Expired sessions whose routes are being removed, with those who wait to attach anew. */
   private readonly ending = new Map<string, Parked[]>();
-  private readonly dead = new Set<number>();
   private readonly command = new ByteWriter(256);
   private readonly reader = new ByteReader();
   private lastCallId = 0;
@@ -72,29 +71,25 @@ export class Announcements {
 
   /** Entries that are due and not being announced. */
   private fresh(index: DueIndex, nowMs: number, reader: KvReader): DueEntry[] {
-    if (this.calls.size >= UNDERWAY_MAX || this.livePeer() < 0) return [];
+    if (this.calls.size >= UNDERWAY_MAX || this.mqttPeers.length === 0) return [];
     const due: DueEntry[] = [];
     index.due(reader, nowMs, TENANTS_MAX, UNDERWAY_MAX * 2, due);
     return due.filter(({ key }) => !this.underway.has(latin1(key))).slice(0, UNDERWAY_MAX - this.calls.size);
   }
 
   private begin(op: number, done: number, entry: DueEntry, name: string, out: FrameBatch): ByteWriter {
-    const peer = this.livePeer();
+    const peer = this.nextPeer();
     this.lastCallId = (this.lastCallId % 0x7fff_ffff) + 1;
-    this.calls.set(this.lastCallId, { peer, done, tenant: entry.tenant, key: entry.key, name });
+    const callId = CALL_ID_BASE + this.lastCallId;
+    this.calls.set(callId, { peer, done, tenant: entry.tenant, key: entry.key, name });
     this.underway.add(latin1(entry.key));
-    return out.begin(peer, op, this.lastCallId);
+    return out.begin(peer, op, callId);
   }
 
-  /** The next mqtt thread that lives, in turn; -1 if there is none. */
-  private livePeer(): number {
-    for (let i = 1; i <= this.mqttPeers.length; i++) {
-      const at = (this.lastPeer + i) % this.mqttPeers.length;
-      if (this.dead.has(this.mqttPeers[at]!)) continue;
-      this.lastPeer = at;
-      return this.mqttPeers[at]!;
-    }
-    return -1;
+  /** The next mqtt thread in turn. What one is asked that is just being replaced is asked again by `peerLost`. */
+  private nextPeer(): number {
+    this.lastPeer = (this.lastPeer + 1) % this.mqttPeers.length;
+    return this.mqttPeers[this.lastPeer]!;
   }
 
   /** A thread has done what it was asked. False if the call is not one of these. */
@@ -167,6 +162,8 @@ interface Parked {
   readonly body: Uint8Array;
 }
 
+/** Apart from the numbers that a dist service in the same store uses. */
+const CALL_ID_BASE = 0x8000_0000;
 const UNDERWAY_MAX = 256;
 const TENANTS_MAX = 512;
 

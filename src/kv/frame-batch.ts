@@ -2,8 +2,8 @@ import { assert } from '../base/assert.js';
 import { ByteWriter } from '../base/bytes.js';
 import { OP } from '../contract/contract.js';
 
-/** Hands a frame to another thread. The bytes may be reused as soon as it returns. */
-export type FrameSender = (peer: number, bytes: Uint8Array, start: number, end: number) => void;
+/** Hands a frame to another thread. The bytes may be reused as soon as it returns. False: there is no such thread now. */
+export type FrameSender = (peer: number, bytes: Uint8Array, start: number, end: number) => boolean;
 
 /** Frames of one turn, held back until what they report is durable. */
 export class FrameBatch {

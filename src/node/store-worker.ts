@@ -146,7 +146,7 @@ class StoreWorker {
     this.mesh = new Mesh(input.part, new AsyncBell(input.part), this.onFrame, { holdCongested: true });
     this.mesh.onDrained = () => this.loop.schedule();
     this.store = new Store(new MeteredEngine(this.engine, this.counters), {
-      send: (peer, bytes, start, end) => void this.mesh.send(peer, bytes, start, end),
+      send: (peer, bytes, start, end) => this.mesh.send(peer, bytes, start, end),
       congested: peer => this.mesh.port(peer)?.congested ?? false,
     });
     if (role === 'match') this.addDist(input);

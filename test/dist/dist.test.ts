@@ -209,6 +209,14 @@ describe('dist invalidation', () => {
     ).toContain('a');
   });
 
+  it('does not wait for a thread that is not there', () => {
+    const store = new StoreHarness();
+    store.absentPeers.add(2);
+    const callId = store.ask(1, OP.DIST_ADD, writer => writeRoutes(writer, [shardRoute('b', 0)]));
+    store.store.endTurn();
+    expect(store.reply(callId)).toBeDefined();
+  });
+
   it('tells of a removal without waiting, and of nothing when nothing changed', () => {
     const store = new StoreHarness();
     add(store, [shardRoute('a', 0)]);

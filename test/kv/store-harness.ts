@@ -46,6 +46,7 @@ export class StoreHarness {
   readonly retain: RetainService;
   readonly sent: Sent[] = [];
   readonly congestedPeers = new Set<number>();
+  readonly absentPeers = new Set<number>();
   private callId = 0;
 
   constructor(options: HarnessOptions = {}) {
@@ -56,6 +57,7 @@ export class StoreHarness {
         const op = reader.u8();
         const callId = reader.u32();
         this.sent.push({ peer, op, callId, body: Buffer.from(reader.raw(reader.remaining)) });
+        return !this.absentPeers.has(peer);
       },
       congested: peer => this.congestedPeers.has(peer),
     });

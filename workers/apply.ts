@@ -1,4 +1,5 @@
 import { runStoreWorker } from '../src/node/store-worker.js';
+import { asTask } from '../src/node/task.js';
 
-/** A thread that owns sessions and retained messages, as a Piscina task. Input: `StoreWorkerInput`. */
-export default runStoreWorker;
+/** A thread that owns sessions and retained messages, as a Piscina task: ends when it is told to stop. Input: `StoreWorkerInput`. */
+export default asTask(runStoreWorker);

@@ -186,7 +186,10 @@ export const configSchema = z.strictObject({
     .strictObject({ intervalSeconds: whole(10, 0, 3600, 'between two rounds of $SYS topics; 0 for none') })
     .prefault({}),
   shutdown: z
-    .strictObject({ timeoutMs: whole(10_000, 100, 600_000, 'for an orderly stop; then exit code 1') })
+    .strictObject({
+      timeoutMs: whole(10_000, 100, 600_000, 'for an orderly stop; then exit code 1'),
+      publishWills: flag(false, 'publish the wills of the clients that a stop of the server disconnects'),
+    })
     .prefault({}),
   log: z
     .strictObject({

@@ -1,0 +1,101 @@
+import { readFile } from 'node:fs/promises';
+import { ShoalError } from '../base/errors.js';
+import { listenTcp } from '../mqtt/io/tcp.js';
+import { listenTls } from '../mqtt/io/tls.js';
+import type { TlsFiles } from '../mqtt/io/tls-files.js';
+import { listenWs } from '../mqtt/io/ws.js';
+import type { Accept, Listener } from '../mqtt/transport.js';
+import type { Config } from './config.js';
+import type { Opened } from './mqtt-worker.js';
+import { LISTENER_KINDS, type ListenerKind } from './security.js';
+
+/** Time for PROXY header and TLS handshake. */
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** Time for the last bytes of a connection that is being closed. */
+const END_TIMEOUT_MS = 5000;
+const TCP_KEEP_ALIVE_SECONDS = 60;
+/** Bytes that may arrive on a paused WebSocket: as much as a client has in flight, and no more. */
+const WS_HELD_BYTES = 4 * 1024 * 1024;
+const WS_HELD_TOTAL_BYTES = 256 * 1024 * 1024;
+
+/**
+ * Opens the configured listeners in this thread: those that `opened` names on the descriptor or port that another
+ * shard has opened, the others anew. If one fails, those opened before it are closed and the error goes on.
+ */
+export async function openListeners(
+  config: Config,
+  accept: Accept,
+  opened: readonly Opened[],
+): Promise<Listener[]> {
+  const listeners: Listener[] = [];
+  try {
+    for (const kind of LISTENER_KINDS) {
+      if (!config.listeners[kind].enabled) continue;
+      listeners.push(await open(config, kind, accept, opened.find(other => other.kind === kind)));
+    }
+  } catch (error) {
+    await Promise.all(listeners.map(listener => listener.destroy()));
+    throw error;
+  }
+  return listeners;
+}
+
+async function open(
+  config: Config,
+  kind: ListenerKind,
+  accept: Accept,
+  shared: Opened | undefined,
+): Promise<Listener> {
+  const { limits } = config;
+  const settings = config.listeners[kind];
+  const common = {
+    host: settings.host,
+    port: shared?.port ?? settings.port,
+    connectionsMax: limits.connectionsMax,
+    endTimeoutMs: END_TIMEOUT_MS,
+  };
+  if (kind === 'ws' || kind === 'wss') {
+    const web = config.listeners[kind];
+    return listenWs(
+      {
+        ...common,
+        backlog: WS_BACKLOG,
+        path: web.path,
+        messageBytesMax: Math.max(limits.packetBytesMax, limits.connectBytesMax),
+        heldBytesMax: Math.max(WS_HELD_BYTES, limits.packetBytesMax),
+        heldTotalBytesMax: WS_HELD_TOTAL_BYTES,
+        origins: web.origins,
+        addressHeader: web.trustForwardedFor ? 'x-forwarded-for' : undefined,
+        exclusive: shared === undefined,
+        tls: kind === 'wss' ? await tlsFiles(config, kind) : undefined,
+      },
+      accept,
+    );
+  }
+  const stream = config.listeners[kind];
+  const options = {
+    ...common,
+    backlog: stream.backlog,
+    fd: shared?.fd,
+    proxyProtocol: stream.proxyProtocol,
+    handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+    tcpKeepAliveSeconds: TCP_KEEP_ALIVE_SECONDS,
+  };
+  if (kind === 'tcp') return listenTcp(options, accept);
+  const requestClientCertificate = config.listeners.tls.clientCertificate;
+  return listenTls({ ...options, tls: await tlsFiles(config, kind), requestClientCertificate }, accept);
+}
+
+/** uWebSockets.js sets its own. */
+const WS_BACKLOG = 512;
+
+async function tlsFiles(config: Config, kind: 'tls' | 'wss'): Promise<TlsFiles> {
+  const { certFile, keyFile, caFile, passphraseFile } = config.listeners[kind];
+  if (certFile === undefined || keyFile === undefined)
+    throw new ShoalError(
+      'SHOAL_TLS_CERTIFICATE',
+      `listeners.${kind} is enabled without listeners.${kind}.certFile and listeners.${kind}.keyFile`,
+    );
+  const passphrase = passphraseFile === undefined ? undefined : (await readFile(passphraseFile, 'utf8')).trimEnd();
+  return { keyFile, certificateFile: certFile, authorityFile: caFile, passphrase };
+}

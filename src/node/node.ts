@@ -1,0 +1,268 @@
+/**
+ * Room `node`: puts the modules together. This file is a whole broker on one machine.
+ *
+ * Main thread: the lock on the data directory, the worker threads, the session directory, metrics, `$SYS`. Worker
+ * threads, in the mesh by index: main 0, then mqtt, match and apply threads. It starts from the bottom (stores,
+ * then mqtt threads, then their listeners), and stops from the top.
+ *
+ * A thread that dies is started again with fresh rings. All others are told by `peer-replaced`: what they waited for
+ * from it is lost, asked again, or ends in closed connections, so that nothing is acknowledged that is not kept.
+ * A thread that dies more than RESTARTS_MAX times in a minute makes the node unhealthy; it is tried again each second.
+ */
+import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { performance } from 'node:perf_hooks';
+import type { Piscina } from 'piscina';
+import type { Log } from '../base/env.js';
+import { ShoalError } from '../base/errors.js';
+import { CounterBlock, THREAD_RESTARTS } from '../base/metrics.js';
+import { type Closable, Scope } from '../base/scope.js';
+import { DataDir } from '../kv/io/data-dir.js';
+import type { Links } from '../mqtt/router.js';
+import { openAuth } from '../plugin/io/auth.js';
+import { SessionDict } from '../session-dict/session-dict.js';
+import { AsyncBell } from '../shard/io/async-bell.js';
+import { TurnLoop } from '../shard/io/loop.js';
+import { createMesh, Mesh, type MeshMemory } from '../shard/mesh.js';
+import type { Config } from './config.js';
+import { listenerHint } from './hint.js';
+import { type MetricsServer, type NodeStatus, openMetricsServer } from './metrics-server.js';
+import type { Opened } from './mqtt-worker.js';
+import type { ListenerKind } from './security.js';
+import { SysTopics } from './sys-topics.js';
+import { planThreads, type ThreadPlan } from './thread-plan.js';
+import { openPool, type Role, Thread } from './threads.js';
+import { packageVersion } from './version.js';
+import { startVitals } from './vitals.js';
+
+/** A broker that accepts clients. */
+export interface RunningNode {
+  readonly listeners: readonly {
+    readonly kind: ListenerKind;
+    readonly host: string;
+    readonly port: number;
+    /** How to try it. */
+    readonly hint: string;
+  }[];
+  /** Port of the metrics server; 0 when it is off. */
+  readonly metricsPort: number;
+  /** Sends clients away, flushes storage, ends all threads. */
+  stop(): Promise<void>;
+}
+
+const MAIN = 0;
+const RESTARTS_MAX = 5;
+const RESTART_WINDOW_MS = 60_000;
+const RESTART_DELAY_MS = 1000;
+
+/** Starts a node; throws a ShoalError, with everything closed again, when it cannot serve. */
+export async function startNode(config: Config, log: Log): Promise<RunningNode> {
+  const node = new Node(config, log);
+  try {
+    return await node.start();
+  } catch (error) {
+    await node.abort();
+    throw error;
+  }
+}
+
+class Node {
+  private readonly config: Config;
+  private readonly log: Log;
+  private readonly scope = new Scope();
+  private readonly plan: ThreadPlan;
+  private readonly memory: MeshMemory;
+  private readonly mesh: Mesh;
+  private readonly loop: TurnLoop;
+  private readonly dict: SessionDict;
+  private readonly threads: Thread[] = [];
+  private readonly pools: Piscina[] = [];
+  private readonly block = new CounterBlock();
+  private readonly hashSeed = randomBytes(4).readInt32LE(0);
+  private readonly deaths = new Map<Thread, number[]>();
+  private readonly down = new Set<string>();
+  private opened: readonly Opened[] = [];
+  private ready = false;
+  private stopping: Promise<void> | undefined;
+
+  constructor(config: Config, log: Log) {
+    this.config = config;
+    this.log = log;
+    this.plan = planThreads(config.threads, availableParallelism());
+    const { mqtt, match, apply } = this.plan;
+    this.memory = createMesh(1 + mqtt + match + apply);
+    const part = this.memory.part(MAIN);
+    this.mesh = new Mesh(part, new AsyncBell(part), (peer, bytes, start, end) =>
+      this.dict.onFrame(peer, bytes, start, end),
+    );
+    this.dict = new SessionDict((peer, bytes, start, end) => void this.mesh.send(peer, bytes, start, end));
+    this.loop = new TurnLoop(this.mesh, () => undefined);
+    this.scope.own({ close: () => this.mesh.close() });
+    this.scope.own({ close: () => this.loop.close() });
+  }
+
+  async start(): Promise<RunningNode> {
+    const { config, scope, log } = this;
+    scope.own(new DataDir(config.node.dataDir));
+    const clock = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
+    const env = { clock, log, random: { u32: () => randomBytes(4).readUInt32LE(0) } };
+    // Read once here, so that a bad file is one error and not one per thread.
+    await (await openAuth(config, env)).close();
+    scope.own(startVitals(this.block));
+    const metrics = config.metrics.enabled ? scope.own(await this.openMetrics()) : undefined;
+    this.open('mqtt', this.plan.mqtt, 1);
+    this.open('match', this.plan.match, 1 + this.plan.mqtt);
+    this.open('apply', this.plan.apply, 1 + this.plan.mqtt + this.plan.match);
+    await Promise.all(this.with('match', 'apply').map(thread => this.launch(thread)));
+    await Promise.all(this.with('mqtt').map(thread => this.launch(thread)));
+    for (const thread of this.with('mqtt')) this.opened = await this.listen(thread);
+    scope.own(this.startSys());
+    this.ready = true;
+    return {
+      listeners: this.opened.map(({ kind, host, port }) => ({
+        kind,
+        host,
+        port,
+        hint: listenerHint(config, kind, host, port),
+      })),
+      metricsPort: metrics?.port ?? 0,
+      stop: () => (this.stopping ??= this.stop()),
+    };
+  }
+
+  // -- threads -----------------------------------------------------------------------------------------------
+
+  private open(role: Role, count: number, firstPeer: number): void {
+    const pool = openPool(role, count);
+    this.pools.push(pool);
+    for (let i = 0; i < count; i++) this.threads.push(new Thread(role, i, firstPeer + i, pool, this.log));
+  }
+
+  private with(...roles: Role[]): Thread[] {
+    return this.threads.filter(({ role }) => roles.includes(role));
+  }
+
+  private async launch(thread: Thread): Promise<void> {
+    await thread.start(this.inputOf(thread));
+    thread.ended.then(
+      end => this.onEnd(thread, end.kind === 'failed' ? `${end.code}: ${end.message}` : 'it ended'),
+      error => this.onEnd(thread, error),
+    );
+  }
+
+  private inputOf(thread: Thread): object {
+    const { config, hashSeed } = this;
+    const part = this.memory.part(thread.peer);
+    const cpu = this.plan.cpuOf(thread.peer);
+    if (thread.role === 'mqtt') return { config, hashSeed, part, cpu, links: this.linksOf(thread.index) };
+    const mqttPeers = this.with('mqtt').map(({ peer }) => peer);
+    return { config, hashSeed, part, cpu, role: thread.role, index: thread.index, mqttPeers };
+  }
+
+  private linksOf(shard: number): Links {
+    const [match] = this.with('match');
+    const [apply] = this.with('apply');
+    return {
+      node: this.config.node.name,
+      shard,
+      shards: this.with('mqtt').map(({ peer }) => peer),
+      main: MAIN,
+      dist: match!.peer,
+      inbox: apply!.peer,
+      retain: apply!.peer,
+    };
+  }
+
+  private async listen(thread: Thread): Promise<readonly Opened[]> {
+    const answer = thread.next('listening', 'listen-failed');
+    thread.send({ kind: 'listen', opened: this.opened });
+    const report = await answer;
+    if (report.kind === 'listen-failed') throw new ShoalError(report.code, report.message);
+    return this.opened.length > 0 ? this.opened : report.opened;
+  }
+
+  private onEnd(thread: Thread, error: unknown): void {
+    if (this.stopping !== undefined || !this.ready) return;
+    this.log.error({ thread: thread.name, err: error }, 'a thread died and is started again');
+    this.block.values[THREAD_RESTARTS]! += 1;
+    this.down.add(thread.name);
+    this.restart(thread).catch(failure => {
+      this.log.error({ thread: thread.name, err: failure }, 'the thread does not start');
+      setTimeout(() => this.onEnd(thread, failure), RESTART_DELAY_MS).unref();
+    });
+  }
+
+  /** The successor gets fresh rings; everybody else is told before it starts. */
+  private async restart(thread: Thread): Promise<void> {
+    thread.bury();
+    const nowMs = performance.now();
+    const recent = (this.deaths.get(thread) ?? []).filter(atMs => nowMs - atMs < RESTART_WINDOW_MS);
+    this.deaths.set(thread, [...recent, nowMs]);
+    if (recent.length > 0) await new Promise(resolve => setTimeout(resolve, RESTART_DELAY_MS));
+    this.memory.renew(thread.peer);
+    this.mesh.replace(thread.peer, this.memory.link(MAIN, thread.peer));
+    this.dict.peerLost(thread.peer);
+    this.loop.schedule();
+    for (const other of this.threads) {
+      if (other === thread) continue;
+      other.send({ kind: 'peer-replaced', peer: thread.peer, link: this.memory.link(other.peer, thread.peer) });
+    }
+    await this.launch(thread);
+    if (thread.role === 'mqtt') await this.listen(thread);
+    this.down.delete(thread.name);
+    this.log.info({ thread: thread.name }, 'the thread runs again');
+  }
+
+  // -- watching ----------------------------------------------------------------------------------------------
+
+  private openMetrics(): Promise<MetricsServer> {
+    const { host, port } = this.config.metrics;
+    const threads = () => [
+      { thread: 'main', block: this.block },
+      ...this.threads.map(({ name, block }) => ({ thread: name, block })),
+    ];
+    return openMetricsServer({ host, port, threads, status: () => this.status() });
+  }
+
+  private status(): NodeStatus {
+    const reasons = [...this.down].map(name => `thread ${name} is down`);
+    const healthy = ![...this.deaths.values()].some(times => times.length > RESTARTS_MAX);
+    if (this.stopping !== undefined) reasons.push('the node is stopping');
+    else if (!this.ready) reasons.push('the node is starting');
+    return { healthy, ready: reasons.length === 0, reasons };
+  }
+
+  private startSys(): Closable {
+    const { intervalSeconds } = this.config.sys;
+    if (intervalSeconds === 0) return { close: () => undefined };
+    const topics = new SysTopics(packageVersion(), Date.now());
+    const [shard] = this.with('mqtt');
+    const publish = () => {
+      const blocks = [this.block, ...this.threads.map(({ block }) => block)];
+      topics.publish(blocks, Date.now(), (bytes, end) => void this.mesh.send(shard!.peer, bytes, 0, end));
+      this.loop.schedule();
+    };
+    publish();
+    const timer = setInterval(publish, intervalSeconds * 1000);
+    return { close: () => clearInterval(timer) };
+  }
+
+  // -- the end -----------------------------------------------------------------------------------------------
+
+  private async stop(): Promise<void> {
+    const shards = this.with('mqtt');
+    const drained = shards.map(shard => shard.next('drained'));
+    for (const shard of shards) shard.send({ kind: 'drain' });
+    await Promise.all(drained);
+    await this.abort();
+  }
+
+  /** Ends all threads, top first, and closes everything. */
+  async abort(): Promise<void> {
+    this.stopping ??= Promise.resolve();
+    await Promise.all(this.with('mqtt').map(thread => thread.stop()));
+    await Promise.all(this.with('match', 'apply').map(thread => thread.stop()));
+    await Promise.all(this.pools.map(pool => pool.destroy()));
+    await this.scope.close();
+  }
+}

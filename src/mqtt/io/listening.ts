@@ -1,7 +1,9 @@
 import { lookup } from 'node:dns/promises';
-import { createServer, isIP } from 'node:net';
+import { connect, createServer, isIP } from 'node:net';
 import { ShoalError } from '../../base/errors.js';
 import type { ListenerCounters } from '../transport.js';
+
+const LOOK_TIMEOUT_MS = 1_000;
 
 /** A failed bind or listen as a coded error that names what was asked for. `code` is the system's (EADDRINUSE …). */
 export function listenError(
@@ -39,21 +41,30 @@ export function plainAddress(address: string): string {
 }
 
 /**
- * Throws SHOAL_LISTEN_IN_USE when anything listens there, SHOAL_LISTEN_FAILED when the address cannot be bound.
- * Sockets that share a port by SO_REUSEPORT are not refused by the kernel when another program of the same user
- * does so too, so whoever opens a shared port looks first.
+ * Whether anybody accepts connections there. Sockets that share a port by SO_REUSEPORT are not refused by the
+ * kernel when another program of the same user has it too, so whoever opens a shared port looks first. Asked by
+ * connecting: a trial bind is also refused by what earlier connections left in the kernel for a minute.
  */
-export async function assertPortFree(
-  what: string,
-  host: string,
-  address: string,
-  port: number,
-): Promise<void> {
+export function somebodyListens(address: string, port: number): Promise<boolean> {
+  const target = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
+  return new Promise(resolve => {
+    const socket = connect({ host: target, port });
+    const finish = (listens: boolean): void => {
+      socket.destroy();
+      resolve(listens);
+    };
+    socket.setTimeout(LOOK_TIMEOUT_MS, () => finish(false));
+    socket.once('connect', () => finish(true));
+    socket.on('error', () => finish(false));
+  });
+}
+
+/** The system's code for why a listener cannot be opened, for a library that keeps it to itself. */
+export async function listenFailure(address: string, port: number): Promise<string> {
+  if (await somebodyListens(address, port)) return 'EADDRINUSE';
   const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(listenError(what, host, port, error.code ?? 'EUNKNOWN', error));
-    });
-    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve()));
+  return new Promise(resolve => {
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'EUNKNOWN'));
+    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve('EUNKNOWN')));
   });
 }

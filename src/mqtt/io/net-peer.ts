@@ -60,6 +60,8 @@ export class NetPeer implements Peer {
   /** Listens to the socket; called once, with what the acceptor returned. The socket is paused until then. */
   start(handler: PeerHandler): void {
     this.#handler = handler;
+    // Only a socket paused outright does not begin to flow when somebody listens for data.
+    this.#socket.pause();
     this.#socket.on('data', onData);
     this.#socket.on('error', onError);
     this.#socket.on('close', onClose);

@@ -15,7 +15,11 @@
  * - Writing: uWS copies what the kernel does not take into its own buffer, without a bound
  *   (`maxBackpressure: 0`, it would drop silently otherwise); `pendingBytes` is what lies there.
  * - Several threads may listen on one port: uWS sets SO_REUSEPORT. The other side of that coin is that a second
- *   broker of the same user is not refused by the kernel, so the first listener of a node asks for `exclusive`.
+ *   broker of the same user is not refused by the kernel, so the first listener of a node asks for `exclusive`,
+ *   which looks whether anybody answers there.
+ * - Known limits of this uWS: a client that sends its last bytes and ends the socket (not the WebSocket) at once
+ *   may lose them on WSS, and an end without a close frame looks the same whether FIN or reset. Requests that do
+ *   not become WebSockets are not counted against `connectionsMax`; uWS closes them after ten seconds.
  * - The native `WebSocket` must not be touched after its close handler has run. Each peer drops it there.
  * - A thread that ends while uWS has sockets open takes the whole process down. `destroy` therefore resolves
  *   only when the app and all its sockets are closed, and a hook on the thread's exit closes them when it ends by
@@ -38,7 +42,14 @@ import type {
   Peer,
   PeerHandler,
 } from '../transport.js';
-import { assertPortFree, listenError, newCounters, plainAddress, resolveHost } from './listening.js';
+import {
+  listenError,
+  listenFailure,
+  newCounters,
+  plainAddress,
+  resolveHost,
+  somebodyListens,
+} from './listening.js';
 import { ipv6Text } from './proxy-protocol.js';
 import { ownedCopy } from './slab.js';
 import { checkTlsFiles, type TlsFiles } from './tls-files.js';
@@ -69,9 +80,13 @@ export interface WsListenOptions extends ListenerOptions {
   readonly tls: TlsFiles | undefined;
 }
 
-/** The peer is uWS's user data of its socket, so one connection is one object of ours. */
+/** uWS copies this onto its own object of the socket, which is what `getUserData` returns. */
+interface UserData {
+  readonly peer: WsPeer;
+}
+
 class WsPeer implements Peer {
-  ws: WebSocket<WsPeer> | undefined = undefined;
+  ws: WebSocket<UserData> | undefined = undefined;
   readonly #listener: WsListener;
   #handler: PeerHandler | undefined = undefined;
   #address: string | undefined;
@@ -114,7 +129,7 @@ class WsPeer implements Peer {
     return this.ws === undefined ? 0 : this.ws.getBufferedAmount();
   }
 
-  start(ws: WebSocket<WsPeer>, accept: Accept): void {
+  start(ws: WebSocket<UserData>, accept: Accept): void {
     this.ws = ws;
     this.#handler = accept(this);
   }
@@ -221,7 +236,7 @@ class WsPeer implements Peer {
     this.destroy();
   }
 
-  #hold(ws: WebSocket<WsPeer>, chunk: Buffer): void {
+  #hold(ws: WebSocket<UserData>, chunk: Buffer): void {
     if (!this.#listener.mayHold(this.#heldBytes, chunk.length)) {
       this.#refuse(ws, CLOSE_TRY_AGAIN_LATER, { kind: 'limit', reason: 'sent too much while paused' });
       return;
@@ -238,13 +253,13 @@ class WsPeer implements Peer {
     this.#held = undefined;
   }
 
-  #refuse(ws: WebSocket<WsPeer>, code: number, cause: CloseCause & { readonly reason: string }): void {
+  #refuse(ws: WebSocket<UserData>, code: number, cause: CloseCause & { readonly reason: string }): void {
     this.#cause ??= cause;
     this.#ending = true;
     this.#closeFrame(ws, code, cause.reason);
   }
 
-  #closeFrame(ws: WebSocket<WsPeer>, code: number, reason: string): void {
+  #closeFrame(ws: WebSocket<UserData>, code: number, reason: string): void {
     this.#closingHere = true;
     ws.end(code, reason);
   }
@@ -262,10 +277,10 @@ function onClosedDue(peer: WsPeer): void {
   peer.notifyClosed();
 }
 
-/** uWS names what it closed for; an end of the socket without a close frame is what most MQTT clients do. */
-function causeOf(message: string): CloseCause | undefined {
-  if (message === '') return { kind: 'error', code: 'ECONNRESET' };
-  return message.includes('TCP FIN') ? undefined : { kind: 'protocol', reason: message };
+/** uWS names some of what it closes for; a FIN, a reset and a malformed frame it does not tell apart. */
+function causeOf(message: string): CloseCause {
+  if (message === '') return { kind: 'error', code: 'WS_CLOSED_ABNORMALLY' };
+  return { kind: 'protocol', reason: message };
 }
 
 function addressText(bytes: Uint8Array): string {
@@ -311,15 +326,15 @@ class WsListener implements Listener {
   async listen(): Promise<void> {
     const { host, port, exclusive } = this.#options;
     const address = await resolveHost(this.transport, host, port);
-    if (exclusive && port !== 0) await assertPortFree(this.transport, host, address, port);
+    if (exclusive && port !== 0 && (await somebodyListens(address, port))) {
+      throw listenError(this.transport, host, port, 'EADDRINUSE');
+    }
     this.#app.listen(address, port, socket => {
       if (socket !== false) this.#socket = socket;
     });
     if (this.#socket === undefined) {
       this.#app.close();
-      // uWS does not say why; that anybody listens there is what can be found out.
-      await assertPortFree(this.transport, host, address, port);
-      throw listenError(this.transport, host, port, 'refused by the system');
+      throw listenError(this.transport, host, port, await listenFailure(address, port));
     }
     this.#port = uWS.us_socket_local_port(this.#socket);
     process.once('exit', this.#onThreadExit);
@@ -372,7 +387,7 @@ class WsListener implements Listener {
 
   #route(): void {
     const options = this.#options;
-    this.#app.ws<WsPeer>(options.path, {
+    this.#app.ws<UserData>(options.path, {
       compression: uWS.DISABLED,
       maxPayloadLength: options.messageBytesMax,
       // Without a limit here uWS never drops; the connection above has the limit.
@@ -381,10 +396,10 @@ class WsListener implements Listener {
       idleTimeout: 0,
       sendPingsAutomatically: false,
       upgrade: (response, request, context) => this.#upgrade(response, request, context),
-      open: ws => ws.getUserData().start(ws, this.#accept),
-      message: (ws, message, isBinary) => ws.getUserData().received(message, isBinary),
-      drain: ws => ws.getUserData().drained(),
-      close: (ws, code, message) => ws.getUserData().closed(code, Buffer.from(message).toString()),
+      open: ws => ws.getUserData().peer.start(ws, this.#accept),
+      message: (ws, message, isBinary) => ws.getUserData().peer.received(message, isBinary),
+      drain: ws => ws.getUserData().peer.drained(),
+      close: (ws, code, message) => ws.getUserData().peer.closed(code, Buffer.from(message).toString()),
     });
     this.#app.any('/*', (response, request) => {
       if (request.getUrl() === options.path) {
@@ -411,7 +426,7 @@ class WsListener implements Listener {
       this.connections++;
       const named = addressHeader === undefined ? '' : lastEntry(request.getHeader(addressHeader));
       const peer = new WsPeer(this, named === '' ? undefined : plainAddress(named));
-      response.upgrade(peer, request.getHeader('sec-websocket-key'), protocol, '', context);
+      response.upgrade({ peer }, request.getHeader('sec-websocket-key'), protocol, '', context);
     }
   }
 }

@@ -26,7 +26,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { SingleBar } from 'cli-progress';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { describeMachine } from './machine.js';
 import { type Measurement, measure } from './measurement.js';
 import { judgeAll, markdownReport, type Setting, textReport } from './report.js';
@@ -67,8 +67,16 @@ function targetsNamed(text: string): readonly TargetName[] {
 function parse(): Options {
   return new Command('perf')
     .description('Measures ShoalMQ beside mosquitto and the floor, and writes perf/results/.')
-    .option('--only <names>', 'rows whose names begin so, comma-separated', rowsNamed, ROWS)
-    .option('--targets <names>', 'of shoalmq,mosquitto,floor', targetsNamed, TARGETS)
+    .addOption(
+      new Option('--only <names>', 'rows whose names begin so, comma-separated')
+        .argParser(rowsNamed)
+        .default(ROWS, 'all'),
+    )
+    .addOption(
+      new Option('--targets <names>', 'of shoalmq,mosquitto,floor')
+        .argParser(targetsNamed)
+        .default(TARGETS, 'all'),
+    )
     .option('--rounds <n>', 'runs of each row on each target', positive, 3)
     .option('--seconds <s>', 'measured seconds of a run', positive, 4)
     .option('--warmup <s>', 'seconds before them', positive, 2)

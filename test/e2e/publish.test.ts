@@ -108,7 +108,7 @@ describe('QoS 2 from the client', () => {
     await client.expectNothing();
   });
 
-  it('the same holds when both arrive together', async () => {
+  it('the same holds when both arrive together, whether one PUBREC answers both or each has its own', async () => {
     const client = await connect(broker);
     const topic = unique('t');
     await client.subscribe(topic, { qos: 2 });
@@ -125,10 +125,10 @@ describe('QoS 2 from the client', () => {
     again[0] = again[0]! | 0x08;
     client.sendBytes(Buffer.concat([first, again]));
     await client.expect('pubrec', { messageId: 12 });
-    await client.expect('pubrec', { messageId: 12 });
+    await client.receive({ payload: 'once' });
+    for (const item of client.unread.splice(0)) expect(item).toMatchObject({ cmd: 'pubrec', messageId: 12 });
     client.send({ cmd: 'pubrel', messageId: 12 });
     await client.expect('pubcomp', { messageId: 12 });
-    await client.receive({ payload: 'once' });
     await client.expectNothing();
   });
 

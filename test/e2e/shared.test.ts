@@ -151,25 +151,19 @@ describe.each([
     await client.expectRefused(0x82);
   });
 
-  it.each([
-    '$share',
-    '$share/',
-    '$share/g',
-    '$share/g/',
-    '$share//a',
-    '$share/g+/a',
-    '$share/#/a',
-    '$share/g/a#',
-  ])('%s is not a shared subscription and is refused [MQTT-4.8.2-1] [MQTT-4.8.2-2]', async filter => {
-    const client = await connect(broker, { version: 5 });
-    client.send({
-      cmd: 'subscribe',
-      messageId: 1,
-      subscriptions: [{ topic: filter, qos: 0, nl: false, rap: false, rh: 0 }],
-    });
-    const answer = await client.expect('suback');
-    expect((answer.granted as number[])[0]).toBeGreaterThanOrEqual(0x80);
-  });
+  it.each(['$share/', '$share/g', '$share/g/', '$share//a', '$share/g+/a', '$share/#/a', '$share/g/a#'])(
+    '%s is not a shared subscription and is refused [MQTT-4.8.2-1] [MQTT-4.8.2-2]',
+    async filter => {
+      const client = await connect(broker, { version: 5 });
+      client.send({
+        cmd: 'subscribe',
+        messageId: 1,
+        subscriptions: [{ topic: filter, qos: 0, nl: false, rap: false, rh: 0 }],
+      });
+      const answer = await client.expect('suback');
+      expect((answer.granted as number[])[0]).toBeGreaterThanOrEqual(0x80);
+    },
+  );
 
   it('a slash at the start of the shared filter belongs to the filter', async () => {
     const topic = unique('/s');

@@ -59,12 +59,28 @@ export function somebodyListens(address: string, port: number): Promise<boolean>
   });
 }
 
+/** A port that is free now. */
+export async function freePort(what: string, host: string, address: string): Promise<number> {
+  const trial = await tryListening(address, 0);
+  if (typeof trial === 'string') throw listenError(what, host, 0, trial);
+  return trial;
+}
+
 /** The system's code for why a listener cannot be opened, for a library that keeps it to itself. */
 export async function listenFailure(address: string, port: number): Promise<string> {
   if (await somebodyListens(address, port)) return 'EADDRINUSE';
+  const trial = await tryListening(address, port);
+  return typeof trial === 'string' ? trial : 'EUNKNOWN';
+}
+
+/** Opens and closes a listener: its port, or the code of the failure. */
+function tryListening(address: string, port: number): Promise<number | string> {
   const server = createServer();
   return new Promise(resolve => {
     server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'EUNKNOWN'));
-    server.listen({ host: address, port, exclusive: true }, () => server.close(() => resolve('EUNKNOWN')));
+    server.listen({ host: address, port, exclusive: true }, () => {
+      const bound = server.address();
+      server.close(() => resolve(bound !== null && typeof bound === 'object' ? bound.port : port));
+    });
   });
 }

@@ -43,6 +43,7 @@ import type {
   PeerHandler,
 } from '../transport.js';
 import {
+  freePort,
   listenError,
   listenFailure,
   newCounters,
@@ -329,7 +330,9 @@ class WsListener implements Listener {
     if (exclusive && port !== 0 && (await somebodyListens(address, port))) {
       throw listenError(this.transport, host, port, 'EADDRINUSE');
     }
-    this.#app.listen(address, port, socket => {
+    // Asked for port 0, uWS leaves out SO_REUSEADDR and SO_REUSEPORT, so nobody could join the port or reopen it.
+    const chosen = port === 0 ? await freePort(this.transport, host, address) : port;
+    this.#app.listen(address, chosen, socket => {
       if (socket !== false) this.#socket = socket;
     });
     if (this.#socket === undefined) {

@@ -189,7 +189,7 @@ static void carry(struct client *client, const uint8_t *data, size_t length) {
     client->carry_capacity = length < 256 ? 256 : (uint32_t)length;
     client->carry = reallocate(client->carry, client->carry_capacity);
   }
-  memcpy(client->carry, data, length);
+  if (length) memcpy(client->carry, data, length);
   client->carry_length = (uint32_t)length;
 }
 
@@ -230,7 +230,7 @@ static void read_all(struct client *client) {
       return fail(client, got == 0 ? "the broker closed the connection" : strerror(errno));
     }
     loop->now_ns = clock_ns();
-    memcpy(loop->read_buffer, client->carry, carried);
+    if (carried) memcpy(loop->read_buffer, client->carry, carried);
     receive(client, carried, (size_t)got);
     if (client->state == CLIENT_CLOSED || (size_t)got < room) return;
   }

@@ -234,7 +234,7 @@ static void on_packet(struct peer *peer, uint8_t first, const uint8_t *body, uin
 }
 
 static void receive(struct peer *peer) {
-  memcpy(read_buffer, peer->carry, peer->carry_length);
+  if (peer->carry_length) memcpy(read_buffer, peer->carry, peer->carry_length);
   ssize_t got = recv(peer->fd, read_buffer + peer->carry_length, READ_BYTES - peer->carry_length, 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) return close_peer(peer);
@@ -252,7 +252,7 @@ static void receive(struct peer *peer) {
     peer->carry_capacity = 2 * peer->carry_length;
     peer->carry = reallocate(peer->carry, peer->carry_capacity);
   }
-  memcpy(peer->carry, read_buffer + at, peer->carry_length);
+  if (peer->carry_length) memcpy(peer->carry, read_buffer + at, peer->carry_length);
 }
 
 static void accept_all(int listener) {

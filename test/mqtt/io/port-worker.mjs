@@ -1,0 +1,18 @@
+// One thread that accepts on a shared port, for shared-port.test.ts: tells each client which thread it got.
+import { parentPort, workerData } from 'node:worker_threads';
+import { listenTcp } from '../../../dist/src/mqtt/io/tcp.js';
+
+const { fd, name, options, implementation } = workerData;
+const listener = await listenTcp(
+  { ...options, fd },
+  peer => {
+    peer.write(Buffer.from(name));
+    return { onData: chunk => peer.write(chunk), onDrain: () => {}, onClose: () => {} };
+  },
+  implementation,
+);
+parentPort.postMessage({ port: listener.port });
+parentPort.once('message', async message => {
+  if (message === 'die') process.exit(1);
+  await listener.destroy();
+});

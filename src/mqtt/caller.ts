@@ -91,9 +91,6 @@ export class Caller {
 }
 
 /** A call made of functions, for what is not per message. */
-export function callback(
-  onReply: (status: number, body: ByteReader) => void,
-  onLost: () => void,
-): Call {
+export function callback(onReply: (status: number, body: ByteReader) => void, onLost: () => void): Call {
   return { onReply, onLost };
 }

@@ -10,7 +10,7 @@ import {
 import { isValidMqttUtf8 } from '../base/utf8.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { readSubscription, type Subscription as StoredSubscription } from '../contract/inbox.js';
-import { writeMessage } from '../contract/message.js';
+import { Message, writeMessage } from '../contract/message.js';
 import { type AuthDecision, type AuthRequest, EXCHANGE_STEPS_MAX, type Identity } from '../plugin/plugin.js';
 import { checkTopicName, parseFilter } from '../topic/topic.js';
 import { callback } from './caller.js';
@@ -29,7 +29,6 @@ import { Outlet } from './outlet.js';
 import { Session } from './session.js';
 import { addRoutes, attach } from './subscribing.js';
 import { willOf } from './will.js';
-import { Message } from '../contract/message.js';
 
 type Accepted = Extract<AuthDecision, { kind: 'accept' }>;
 
@@ -63,7 +62,8 @@ export class Connect {
     connection.version = packet.version;
     connection.packetBytesMax = packet.packetBytesMax;
     connection.wantsProblems = packet.requestProblemInformation;
-    if (!shard.takeConnectToken()) return this.refuse(REASON.connectionRateExceeded, 'too many clients connect at once');
+    if (!shard.takeConnectToken())
+      return this.refuse(REASON.connectionRateExceeded, 'too many clients connect at once');
     const refusal = this.check(packet);
     if (refusal !== null) return this.refuse(refusal[0], refusal[1]);
     this.clientId = packet.clientId === '' ? shard.assignClientId() : packet.clientId;
@@ -73,17 +73,22 @@ export class Connect {
   /** What the packet asks that may not be; null when nothing. */
   private check(packet: ConnectPacket): readonly [number, string] | null {
     const { limits, features, topicLimits } = this.connection.shard;
-    const served = packet.version === 5 ? features.mqtt5 : packet.version === 4 ? features.mqtt311 : features.mqtt31;
+    const served =
+      packet.version === 5 ? features.mqtt5 : packet.version === 4 ? features.mqtt311 : features.mqtt31;
     if (!served) return [REASON.unsupportedProtocolVersion, 'this version of MQTT is switched off here'];
     if (packet.clientId === '' && packet.version !== 5 && (packet.version === 3 || !packet.cleanStart))
-      return [REASON.clientIdentifierNotValid, 'an empty client identifier needs a clean session [MQTT-3.1.3-8]'];
+      return [
+        REASON.clientIdentifierNotValid,
+        'an empty client identifier needs a clean session [MQTT-3.1.3-8]',
+      ];
     if (Buffer.byteLength(packet.clientId) > limits.clientIdBytesMax)
       return [REASON.clientIdentifierNotValid, 'the client identifier is too long'];
     const { will } = packet;
     if (will === null) return null;
     const topic = checkTopicName(will.topic, topicLimits);
     if (topic.kind === 'invalid') return [REASON.topicNameInvalid, 'the will topic is not valid'];
-    if (will.qos > limits.qosMax) return [REASON.qosNotSupported, 'the QoS of the will is not served [MQTT-3.2.2-12]'];
+    if (will.qos > limits.qosMax)
+      return [REASON.qosNotSupported, 'the QoS of the will is not served [MQTT-3.2.2-12]'];
     if (will.retain && !features.retain)
       return [REASON.retainNotSupported, 'retained messages are not served [MQTT-3.2.2-13]'];
     if (will.payload.length > limits.willBytesMax) return [REASON.quotaExceeded, 'the will is too large'];
@@ -149,7 +154,8 @@ export class Connect {
       return this.refuse(decision.reasonCode, decision.reason);
     }
     if (decision.kind === 'continue') {
-      if (++this.steps > EXCHANGE_STEPS_MAX) return this.refuse(REASON.notAuthorized, 'authentication takes too many steps');
+      if (++this.steps > EXCHANGE_STEPS_MAX)
+        return this.refuse(REASON.notAuthorized, 'authentication takes too many steps');
       this.exchange = decision.exchange;
       const authenticationMethod = packet!.authenticationMethod!;
       const authenticationData = Buffer.from(decision.data);
@@ -167,8 +173,15 @@ export class Connect {
     const { shard } = connection;
     const method = this.packet!.authenticationMethod;
     const { exchange } = this;
-    if (exchange === null || packet.reasonCode !== REASON.continueAuthentication || packet.authenticationMethod !== method)
-      return this.refuse(REASON.protocolError, 'AUTH does not continue an exchange [MQTT-4.12.0-3], [MQTT-4.12.0-5]');
+    if (
+      exchange === null ||
+      packet.reasonCode !== REASON.continueAuthentication ||
+      packet.authenticationMethod !== method
+    )
+      return this.refuse(
+        REASON.protocolError,
+        'AUTH does not continue an exchange [MQTT-4.12.0-3], [MQTT-4.12.0-5]',
+      );
     this.exchange = null;
     connection.holdConnecting();
     this.decide(() => shard.authenticator.continue(exchange, packet.authenticationData ?? undefined));
@@ -194,7 +207,7 @@ export class Connect {
 
   private identity(accepted: Accepted): Identity {
     const { tenant, user, attributes } = accepted;
-    return { tenant, user, clientId: this.clientId, attributes: attributes ?? {} };
+    return { tenant, user, clientId: this.clientId, attributes: attributes ?? NO_ATTRIBUTES };
   }
 
   private attachInbox(identity: Identity): void {
@@ -208,7 +221,10 @@ export class Connect {
       () => this.refuse(REASON.serverUnavailable, 'the session store was restarted'),
     );
     const writer = shard.caller.begin(OP.INBOX_ATTACH, call).text(identity.tenant).text(this.clientId);
-    writer.u8(cleanStart ? 1 : 0).u32(expiry).u53(shard.wallMs());
+    writer
+      .u8(cleanStart ? 1 : 0)
+      .u32(expiry)
+      .u53(shard.wallMs());
     writer.u16(shard.links.shard).u32(connection.id);
     // The inbox needs the will only where it may have to outlive this thread.
     const keeps = will !== null && expiry > 0;
@@ -223,7 +239,8 @@ export class Connect {
   private onAttached(identity: Identity, expiry: number, status: number, body: ByteReader): void {
     const { connection, packet } = this;
     const { shard } = connection;
-    if (status !== STATUS.OK) return this.refuse(REASON.serverUnavailable, 'the session cannot be stored now');
+    if (status !== STATUS.OK)
+      return this.refuse(REASON.serverUnavailable, 'the session cannot be stored now');
     const instance = body.u53();
     if (this.over) return this.detachAgain(instance);
     const present = body.u8() === 1;
@@ -285,11 +302,17 @@ export class Connect {
       connection.aliases = new Map();
       connection.aliasMax = Math.min(packet!.topicAliasMax, shard.limits.topicAliasMax);
     }
-    const keepAlive = Math.min(packet!.keepAliveSeconds || KEEP_ALIVE_NEVER, shard.limits.keepAliveSecondsMax || KEEP_ALIVE_NEVER);
+    const keepAlive = Math.min(
+      packet!.keepAliveSeconds || KEEP_ALIVE_NEVER,
+      shard.limits.keepAliveSecondsMax || KEEP_ALIVE_NEVER,
+    );
     const agreed = version === 5 ? keepAlive : packet!.keepAliveSeconds;
     connection.silenceMsMax = agreed === KEEP_ALIVE_NEVER ? 0 : agreed * 1500; // [MQTT-3.1.2-22]
     shard.counters.values[CONNECTS + 4 * (version - 3) + TRANSPORT_INDEX[connection.remote.transport]]! += 1;
-    connection.sendPacket(CONNACK, encodeConnack(version, this.connack(session, present, agreed), connection.packetBytesMax));
+    connection.sendPacket(
+      CONNACK,
+      encodeConnack(version, this.connack(session, present, agreed), connection.packetBytesMax),
+    );
     shard.sessionOpened(session);
     session.outlet?.start(owed);
     connection.releaseConnecting();
@@ -315,7 +338,8 @@ export class Connect {
       wildcardSubscriptionAvailable: unless(features.wildcards),
       subscriptionIdsAvailable: unless(features.subscriptionIdentifiers),
       sharedSubscriptionAvailable: unless(features.sharedSubscriptions),
-      serverKeepAliveSeconds: keepAlive !== (packet.keepAliveSeconds || KEEP_ALIVE_NEVER) ? keepAlive : undefined,
+      serverKeepAliveSeconds:
+        keepAlive !== (packet.keepAliveSeconds || KEEP_ALIVE_NEVER) ? keepAlive : undefined,
       responseInformation: packet.requestResponseInformation ? accepted!.responseInformation : undefined,
       authenticationMethod: packet.authenticationMethod ?? undefined,
       authenticationData: accepted!.data === undefined ? undefined : Buffer.from(accepted!.data),
@@ -334,7 +358,11 @@ export class Connect {
     if (this.packet !== null)
       connection.sendPacket(
         CONNACK,
-        encodeConnack(connection.version, { reasonCode, sessionPresent: false, reasonString }, connection.packetBytesMax),
+        encodeConnack(
+          connection.version,
+          { reasonCode, sessionPresent: false, reasonString },
+          connection.packetBytesMax,
+        ),
       );
     connection.close();
   }
@@ -344,9 +372,12 @@ export class Connect {
     this.over = true;
     const { shard, id } = this.connection;
     if (this.session !== null) shard.depart(this.session, 'drop-will');
-    else if (this.claimed && this.accepted !== null) shard.releaseClaim(this.accepted.tenant, this.clientId, id);
+    else if (this.claimed && this.accepted !== null)
+      shard.releaseClaim(this.accepted.tenant, this.clientId, id);
   }
 }
+
+const NO_ATTRIBUTES = {};
 
 /** Above every keep-alive that can be said (16 bits). Seconds. */
 const KEEP_ALIVE_NEVER = 65_536;

@@ -20,7 +20,7 @@ import {
 } from './codec/packet.js';
 import type { PublishView } from './codec/publish-view.js';
 import { Connect } from './connect.js';
-import { onDisconnect, type Farewell } from './departure.js';
+import { type Farewell, onDisconnect } from './departure.js';
 import type { Extent } from './outbox.js';
 import { reauthenticate } from './reauthentication.js';
 import type { Receiver } from './sender.js';
@@ -85,13 +85,15 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   onPublish(view: PublishView): void {
     this.shard.counters.values[PACKETS_RECEIVED + PUBLISH]! += 1;
-    if (this.session === null) return this.fail(REASON.protocolError, 'MQTT-3.1.0-1', 'the session is not open yet');
+    if (this.session === null)
+      return this.fail(REASON.protocolError, 'MQTT-3.1.0-1', 'the session is not open yet');
     this.session.onPublish(view);
   }
 
   onAck(type: number, packetId: number, reasonCode: number): void {
     this.shard.counters.values[PACKETS_RECEIVED + type]! += 1;
-    if (this.session === null) return this.fail(REASON.protocolError, 'MQTT-3.1.0-1', 'the session is not open yet');
+    if (this.session === null)
+      return this.fail(REASON.protocolError, 'MQTT-3.1.0-1', 'the session is not open yet');
     this.session.onAck(type, packetId, reasonCode);
   }
 
@@ -203,7 +205,14 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
     if (this.peer === null) return;
     const { sender, outbox } = this.shard;
     const at = sender.reserve(ACK_BYTES_MAX);
-    const length = encodeAck(type, packetId, this.version === 5 ? reasonCode : 0, this.version, sender.reserved, at);
+    const length = encodeAck(
+      type,
+      packetId,
+      this.version === 5 ? reasonCode : 0,
+      this.version,
+      sender.reserved,
+      at,
+    );
     outbox.append(this, sender.reserved, at, at + length);
     sender.giveBack(ACK_BYTES_MAX - length);
     this.shard.counters.values[PACKETS_SENT + type]! += 1;

@@ -1,5 +1,5 @@
-import { DISCONNECTS } from '../base/metrics.js';
 import type { ByteReader } from '../base/bytes.js';
+import { DISCONNECTS } from '../base/metrics.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { readSubscription } from '../contract/inbox.js';
 import { parseFilter, type TopicLimits } from '../topic/topic.js';
@@ -18,7 +18,11 @@ export function onDisconnect(session: Session, packet: DisconnectPacket): void {
   const { connection, shard } = session;
   const { sessionExpirySeconds: expiry } = packet;
   if (expiry > 0 && session.expirySeconds === 0)
-    return connection.fail(REASON.protocolError, 'MQTT-3.1.2-23', 'a session that does not persist cannot be kept');
+    return connection.fail(
+      REASON.protocolError,
+      'MQTT-3.1.2-23',
+      'a session that does not persist cannot be kept',
+    );
   if (expiry >= 0) session.expirySeconds = clampExpiry(expiry, shard.limits.sessionExpirySecondsMax);
   shard.counters.values[DISCONNECTS]! += 1;
   connection.close(packet.reasonCode === REASON.disconnectWithWill ? 'keep-will' : 'drop-will');
@@ -37,12 +41,13 @@ export function depart(session: Session, farewell: Farewell, done: () => void): 
   const { shard, router, tenant, outlet, clientId } = session;
   session.ended = true;
   if (tenant.sessions.get(clientId) === session) tenant.sessions.delete(clientId);
-  for (const filter of [...session.subscriptions.keys()]) detach(session, filter);
+  for (const filter of session.subscriptions.filters()) detach(session, filter);
   for (const { publication, group } of session.takeShared()) shard.broker.reroute(tenant, publication, group);
   const { will } = session;
   const persists = outlet !== null && session.expirySeconds > 0;
   const isDelayed = will !== null && will.delaySeconds > 0 && persists;
-  if (will !== null && farewell === 'keep-will' && !isDelayed) shard.broker.publish(tenant, willOf(will, shard.wallMs()));
+  if (will !== null && farewell === 'keep-will' && !isDelayed)
+    shard.broker.publish(tenant, willOf(will, shard.wallMs()));
   if (outlet === null) return done();
   outlet.flushFinished();
   const keep = isDelayed && farewell === 'keep-will';
@@ -51,7 +56,11 @@ export function depart(session: Session, farewell: Farewell, done: () => void): 
     router.routes.removeInboxes(tenant, clientId, ended, done);
   }, done);
   const writer = router.caller.begin(OP.INBOX_DETACH, call).u53(outlet.instance).u32(session.connection.id);
-  writer.u32(session.expirySeconds).u53(shard.wallMs()).u8(keep ? 0 : 1).u53(outlet.sentSeq);
+  writer
+    .u32(session.expirySeconds)
+    .u53(shard.wallMs())
+    .u8(keep ? 0 : 1)
+    .u53(outlet.sentSeq);
   router.caller.send(router.links.inbox);
 }
 

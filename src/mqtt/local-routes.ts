@@ -1,6 +1,6 @@
 import type { ByteReader } from '../base/bytes.js';
 import { OP, STATUS } from '../contract/contract.js';
-import { ROUTE_RESULT, type Receiver, type Route, writeRoute } from '../contract/dist.js';
+import { type Receiver, ROUTE_RESULT, type Route, writeRoute } from '../contract/dist.js';
 import type { ParsedFilter } from '../topic/topic.js';
 import { type Call, type Caller, callback } from './caller.js';
 import type { Tenant } from './tenant.js';
@@ -21,7 +21,7 @@ export class LocalRoute {
   /** In effect everywhere. */
   active = false;
   /** Changes that wait until it is. */
-  waiting: RouteChange[] = [];
+  waiting: RouteChange[] | null = null;
 
   constructor(key: string, filter: string, group: string, ordered: boolean) {
     this.key = key;
@@ -66,7 +66,7 @@ export class RouteChange implements Call {
     }
     route.count++;
     if (!route.active) {
-      route.waiting.push(this);
+      (route.waiting ??= []).push(this);
       this.waits++;
     }
     if (route.count === 1 || group !== '') this.added.push(this.routes.shardRoute(route));
@@ -76,12 +76,19 @@ export class RouteChange implements Call {
   await(filter: string, group: string, ordered: boolean): void {
     const route = this.tenant.routes.get(group === '' ? filter : groupKey(group, ordered, filter));
     if (route === undefined || route.active) return;
-    route.waiting.push(this);
+    (route.waiting ??= []).push(this);
     this.waits++;
   }
 
   /** A persistent session's subscription. */
-  addInbox(clientId: string, filter: string, group: string, ordered: boolean, options: number, id: number): void {
+  addInbox(
+    clientId: string,
+    filter: string,
+    group: string,
+    ordered: boolean,
+    options: number,
+    id: number,
+  ): void {
     const receiver: Receiver = { kind: 'inbox', clientId };
     this.added.push({ filter, group, ordered, receiver, options, subscriptionId: id, members: 0 });
   }
@@ -104,11 +111,12 @@ export class RouteChange implements Call {
 
   onReply(status: number, body: ByteReader): void {
     const count = status === STATUS.OK ? body.u32() : 0;
-    for (let i = 0; i < count; i++)
-      if (body.u8() === ROUTE_RESULT.GROUP_FULL) this.refuse(this.added[i]!);
+    for (let i = 0; i < count; i++) if (body.u8() === ROUTE_RESULT.GROUP_FULL) this.refuse(this.added[i]!);
     for (const route of this.first) {
       route.active = true;
-      for (const change of route.waiting.splice(0)) change.settle();
+      const { waiting } = route;
+      route.waiting = null;
+      for (const change of waiting ?? []) change.settle();
     }
     this.settle();
   }

@@ -18,7 +18,13 @@ class Waiting {
   readonly ids: readonly number[] | null;
   readonly publication: Publication;
 
-  constructor(seq: number, qos: number, retain: number, ids: readonly number[] | null, publication: Publication) {
+  constructor(
+    seq: number,
+    qos: number,
+    retain: number,
+    ids: readonly number[] | null,
+    publication: Publication,
+  ) {
     this.seq = seq;
     this.qos = qos;
     this.retain = retain;

@@ -67,7 +67,9 @@ export class Publication {
 
   /** Memory that a queued copy holds, roughly. */
   get costBytes(): number {
-    return this.topicBytes.length + (this.propertiesEnd - this.propertiesStart) + this.payloadBytes + OBJECT_BYTES;
+    return (
+      this.topicBytes.length + (this.propertiesEnd - this.propertiesStart) + this.payloadBytes + OBJECT_BYTES
+    );
   }
 
   /** A store said no. */
@@ -170,4 +172,3 @@ export class Publication {
     return into;
   }
 }
-

@@ -18,7 +18,11 @@ const exchanges = new WeakMap<Session, Exchange>();
 export function reauthenticate(session: Session, packet: AuthPacket): void {
   const { connection, shard, authMethod } = session;
   if (authMethod === null || packet.authenticationMethod !== authMethod)
-    return connection.fail(REASON.protocolError, 'MQTT-4.12.1-1', 'AUTH with another method than that of CONNECT');
+    return connection.fail(
+      REASON.protocolError,
+      'MQTT-4.12.1-1',
+      'AUTH with another method than that of CONNECT',
+    );
   const data = packet.authenticationData ?? undefined;
   const { remote } = connection;
   if (packet.reasonCode === REASON.reAuthenticate) {
@@ -67,7 +71,8 @@ function onDecision(session: Session, decision: AuthDecision, steps: number): vo
   if (session.ended) return;
   const { connection, identity } = session;
   const authenticationMethod = session.authMethod!;
-  if (decision.kind === 'refuse') return connection.fail(decision.reasonCode, 'MQTT-4.12.1-2', decision.reason);
+  if (decision.kind === 'refuse')
+    return connection.fail(decision.reasonCode, 'MQTT-4.12.1-2', decision.reason);
   if (decision.kind === 'continue') {
     if (steps >= EXCHANGE_STEPS_MAX)
       return connection.fail(REASON.notAuthorized, '4.12', 'authentication takes too many steps');
@@ -80,5 +85,8 @@ function onDecision(session: Session, decision: AuthDecision, steps: number): vo
     return connection.fail(REASON.notAuthorized, '4.12.1', 'another identity than that of CONNECT');
   session.identity = { ...identity, attributes: decision.attributes ?? {} };
   const authenticationData = decision.data === undefined ? undefined : Buffer.from(decision.data);
-  connection.sendPacket(AUTH, encodeAuth({ reasonCode: REASON.success, authenticationMethod, authenticationData }));
+  connection.sendPacket(
+    AUTH,
+    encodeAuth({ reasonCode: REASON.success, authenticationMethod, authenticationData }),
+  );
 }

@@ -16,7 +16,8 @@ const PAGE_BYTES = 256 * 1024;
  */
 export class RetainedFeed {
   private readonly session: Session;
-  private readonly scans: { readonly filter: string; readonly subscription: Subscription; cursor: Buffer }[] = [];
+  private readonly scans: { readonly filter: string; readonly subscription: Subscription; cursor: Buffer }[] =
+    [];
   private asked = false;
   private readonly message = new Message();
 

@@ -1,5 +1,5 @@
-import { DROP, DROPS, MATCH_INVALIDATIONS, SHARD_HOPS, type CounterBlock } from '../base/metrics.js';
 import type { ByteReader, ByteWriter } from '../base/bytes.js';
+import { type CounterBlock, DROP, DROPS, MATCH_INVALIDATIONS, SHARD_HOPS } from '../base/metrics.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { type Route, readRoute } from '../contract/dist.js';
 import { INSERT_RESULT } from '../contract/inbox.js';
@@ -9,8 +9,8 @@ import { type Call, type Caller, callback } from './caller.js';
 import { groupKey, LocalRoutes } from './local-routes.js';
 import type { Publication } from './publication.js';
 import type { Publisher, Source } from './publisher.js';
-import { SharedRouter } from './shared-router.js';
 import { TopicGroup } from './shared-group.js';
+import { SharedRouter } from './shared-router.js';
 import { type InboxTarget, merge, type Subscription, Tenant, Topic } from './tenant.js';
 
 /** Where the services are, as mesh peers, and who we are. */
@@ -125,11 +125,13 @@ export class Router {
         const key = groupKey(route.group, route.ordered, route.filter);
         let group = groups.get(key);
         if (group === undefined) groups.set(key, (group = new TopicGroup(key, route.ordered)));
-        if (receiver.kind === 'inbox') group.inboxes.push({ clientId: receiver.clientId, parts: [{ options, id, filter: route.filter }] });
+        if (receiver.kind === 'inbox')
+          group.inboxes.push({ clientId: receiver.clientId, parts: [{ options, id, filter: route.filter }] });
         else group.shards.push({ peer: this.links.shards[receiver.shard]!, members: route.members });
       } else if (receiver.kind === 'inbox') {
         let inbox = inboxes.get(receiver.clientId);
-        if (inbox === undefined) inboxes.set(receiver.clientId, (inbox = { clientId: receiver.clientId, parts: [] }));
+        if (inbox === undefined)
+          inboxes.set(receiver.clientId, (inbox = { clientId: receiver.clientId, parts: [] }));
         inbox.parts.push({ options, id, filter: route.filter });
       } else if (receiver.shard !== this.links.shard) {
         const peer = this.links.shards[receiver.shard]!;
@@ -198,7 +200,8 @@ export class Router {
     }
     this.deliverLocals(publication, topic, publisher);
     if (topic.shards.length > 0) this.forward(publication, topic);
-    if (topic.inboxes.length > 0 || publication.markInstance !== 0) this.insertAll(publication, topic, publisher);
+    if (topic.inboxes.length > 0 || publication.markInstance !== 0)
+      this.insertAll(publication, topic, publisher);
     for (const group of topic.groups) this.shared.deliver(publication, group, publisher);
     if (publication.retain) this.setRetained(publication, topic, publisher);
     if (publication.receivers === 0) this.counters.values[DROPS + DROP.NO_RECEIVER]! += 1;
@@ -244,7 +247,8 @@ export class Router {
     const writer = this.beginInsert(publication, topic, call);
     const countAt = writer.length;
     writer.u32(0);
-    for (const inbox of inboxes) if (writeTarget(writer, inbox, publication, publisher)) call.add(inbox.clientId);
+    for (const inbox of inboxes)
+      if (writeTarget(writer, inbox, publication, publisher)) call.add(inbox.clientId);
     const { targets } = call;
     if (targets.length === 0 && publication.markInstance === 0) return this.caller.cancel();
     writer.bytes.writeUInt32LE(targets.length, countAt);
@@ -254,12 +258,7 @@ export class Router {
   }
 
   /** One message into one inbox: a shared group's choice, or a retained message. */
-  insertOne(
-    publication: Publication,
-    topic: Topic,
-    publisher: Source,
-    target: InboxTarget,
-  ): void {
+  insertOne(publication: Publication, topic: Topic, publisher: Source, target: InboxTarget): void {
     const call = new InsertCall(this, publication, publisher);
     const writer = this.beginInsert(publication, topic, call).u32(1);
     if (!writeTarget(writer, target, publication, null)) return this.caller.cancel();

@@ -1,4 +1,4 @@
-import { DELIVERIES, DROP, DROPS, REDELIVERIES, type CounterBlock } from '../base/metrics.js';
+import { type CounterBlock, DELIVERIES, DROP, DROPS, REDELIVERIES } from '../base/metrics.js';
 import type { ProtocolVersion } from './codec/packet.js';
 import { OutgoingPublish, publishLength, writePublish } from './codec/publish-encoder.js';
 import type { Outbox, Writer } from './outbox.js';
@@ -55,7 +55,8 @@ export class Sender {
       this.counters.values[DROPS + DROP.EXPIRED]! += 1;
       return false;
     }
-    if (qos === 0 && publication.passEnd > 0 && this.passThrough(publication, receiver, isV5, retain, ids)) return true;
+    if (qos === 0 && publication.passEnd > 0 && this.passThrough(publication, receiver, isV5, retain, ids))
+      return true;
     const alias = isV5 && receiver.aliases !== null ? aliasOf(receiver, publication) : 0;
     const subscriptions = isV5 ? ids : null;
     const expiry = isV5 ? publication.remainingSeconds(this.nowMs) : -1;

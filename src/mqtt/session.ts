@@ -1,21 +1,17 @@
-import {
-  ACL_DENIALS,
-  DROP,
-  DROPS,
-  PUBLISHES,
-} from '../base/metrics.js';
+import { ACL_DENIALS, DROP, DROPS, PUBLISHES } from '../base/metrics.js';
 import { OP, STATUS } from '../contract/contract.js';
 import type { Identity } from '../plugin/plugin.js';
 import { callback } from './caller.js';
-import type { PublishView } from './codec/publish-view.js';
 import { PUBACK, PUBCOMP, PUBREC, PUBREL, REASON, type WillMessage } from './codec/packet.js';
+import type { PublishView } from './codec/publish-view.js';
 import type { Connection } from './connection.js';
 import type { Outlet } from './outlet.js';
-import { BY_LIMIT, isUtf8Payload, passThroughEnd, topicViolation } from './publish-checks.js';
 import type { Publication } from './publication.js';
+import { BY_LIMIT, isUtf8Payload, passThroughEnd, topicViolation } from './publish-checks.js';
 import { Publisher } from './publisher.js';
 import type { RetainedFeed } from './retained-feed.js';
 import type { Shard } from './shard.js';
+import { SubscriptionSet } from './subscription-set.js';
 import type { Subscription, Tenant, Topic } from './tenant.js';
 import { AWAITING, Window } from './window.js';
 
@@ -59,7 +55,7 @@ export class Session extends Publisher {
   ended = false;
   /** QoS 1 and 2 in flight to the client at most, and so far ([MQTT-3.3.4-9]). */
   readonly windowMax: number;
-  readonly subscriptions = new Map<string, Subscription>();
+  readonly subscriptions = new SubscriptionSet();
   private readonly window = new Window();
   private lastId = 0;
   private outgoing: Queued[] | null = null;
@@ -95,7 +91,8 @@ export class Session extends Publisher {
   onPublish(view: PublishView): void {
     const { connection, shard } = this;
     const { limits } = shard;
-    if (view.qos > limits.qosMax) return connection.fail(REASON.qosNotSupported, 'MQTT-3.2.2-11', 'QoS is not served');
+    if (view.qos > limits.qosMax)
+      return connection.fail(REASON.qosNotSupported, 'MQTT-3.2.2-11', 'QoS is not served');
     if (view.retain === 1 && !shard.features.retain)
       return connection.fail(REASON.retainNotSupported, 'MQTT-3.2.2-14', 'retained messages are not served');
     this.beyondLimits = false;
@@ -106,7 +103,8 @@ export class Session extends Publisher {
     if (topic === null) return this.refusePublish(view, REASON.topicNameInvalid);
     if (shard.authorizer.version !== OPEN && !this.mayPublish(topic, view.qos, view.retain === 1))
       return this.deny(view);
-    if (view.payloadFormat === 1 && !isUtf8Payload(view)) return this.refusePublish(view, REASON.payloadFormatInvalid);
+    if (view.payloadFormat === 1 && !isUtf8Payload(view))
+      return this.refusePublish(view, REASON.payloadFormatInvalid);
     const publication = shard.fast;
     fill(publication, view, topic, shard.wallMs());
     if (view.qos === 2 && this.outlet !== null) publication.markInstance = this.outlet.instance;
@@ -133,7 +131,11 @@ export class Session extends Publisher {
     }
     if (topicAlias !== 0) {
       if (topicAlias > this.shard.limits.topicAliasMax) {
-        this.connection.fail(REASON.topicAliasInvalid, 'MQTT-3.3.2-9', 'the topic alias is above the maximum');
+        this.connection.fail(
+          REASON.topicAliasInvalid,
+          'MQTT-3.3.2-9',
+          'the topic alias is above the maximum',
+        );
         return null;
       }
       this.incomingAliases ??= [];
@@ -168,7 +170,11 @@ export class Session extends Publisher {
     }
     const open = this.unanswered + (this.received?.size ?? 0);
     if (this.connection.version === 5 && open >= this.shard.limits.inflightInboundMax) {
-      this.connection.fail(REASON.receiveMaximumExceeded, 'MQTT-3.3.4-9', 'more messages than Receive Maximum are open');
+      this.connection.fail(
+        REASON.receiveMaximumExceeded,
+        'MQTT-3.3.4-9',
+        'more messages than Receive Maximum are open',
+      );
       return false;
     }
     if (qos === 2) (this.received ??= new Set()).add(packetId);
@@ -244,7 +250,10 @@ export class Session extends Publisher {
 
   protected onRoom(): void {
     const { limits } = this.shard;
-    if (this.pendingCount * 2 <= limits.pendingPublishMax && this.pendingBytes * 2 <= limits.pendingPublishBytesMax)
+    if (
+      this.pendingCount * 2 <= limits.pendingPublishMax &&
+      this.pendingBytes * 2 <= limits.pendingPublishBytesMax
+    )
       this.connection.releaseReading();
   }
 

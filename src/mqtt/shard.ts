@@ -23,8 +23,8 @@ import { Caller, type Wire } from './caller.js';
 import { REASON } from './codec/packet.js';
 import { Connection } from './connection.js';
 import { depart, type Farewell, readFilters } from './departure.js';
-import type { Outlet } from './outlet.js';
 import { Outbox } from './outbox.js';
+import type { Outlet } from './outlet.js';
 import { Publication } from './publication.js';
 import { type Links, Router } from './router.js';
 import { Sender } from './sender.js';
@@ -218,7 +218,11 @@ export class Shard {
       if (connection.session === null) {
         if (silentMs > this.limits.connectTimeoutMs) connection.close();
       } else if (connection.silenceMsMax > 0 && silentMs > connection.silenceMsMax) {
-        connection.fail(REASON.keepAliveTimeout, 'MQTT-3.1.2-22', 'nothing came for one and a half times the keep-alive');
+        connection.fail(
+          REASON.keepAliveTimeout,
+          'MQTT-3.1.2-22',
+          'nothing came for one and a half times the keep-alive',
+        );
       }
     }
     if (part === 0) this.readGauges();
@@ -236,7 +240,8 @@ export class Shard {
       entries += topics.size;
     }
     let pending = 0;
-    for (const { blocked, peer } of this.connections) if (blocked && peer !== null) pending += peer.pendingBytes;
+    for (const { blocked, peer } of this.connections)
+      if (blocked && peer !== null) pending += peer.pendingBytes;
     values[MATCH_CACHE_HITS] = hits;
     values[MATCH_CACHE_MISSES] = misses;
     values[MATCH_CACHE_ENTRIES] = entries;
@@ -317,7 +322,10 @@ export class Shard {
       case OP.INBOX_EXPIRED:
         return this.onExpired(peer, callId, reader);
       case OP.SHARD_ANNOUNCE:
-        return this.broker.publish(this.router.tenant(reader.text()), Publication.of(readMessage(reader, this.message)));
+        return this.broker.publish(
+          this.router.tenant(reader.text()),
+          Publication.of(readMessage(reader, this.message)),
+        );
       default:
         this.log.error({ op, peer }, 'a frame of an unknown kind was dropped');
     }

@@ -68,7 +68,10 @@ export class SharedRouter {
   ): void {
     const { caller, counters } = this.router;
     const writer = caller.begin(OP.SHARD_SHARED, call).text(publication.topic!.tenant.name);
-    writer.text(key).u8(take).u32(sourceKey >>> 0);
+    writer
+      .text(key)
+      .u8(take)
+      .u32(sourceKey >>> 0);
     writeMessage(writer, publication.toMessage(this.message));
     caller.send(peer);
     counters.values[SHARD_HOPS]! += 1;
@@ -208,7 +211,13 @@ class OfferAnswer implements Source {
   private readonly peer: number;
   private readonly callId: number;
 
-  constructor(shared: SharedRouter, publication: Publication, peer: number, callId: number, sourceKey: number) {
+  constructor(
+    shared: SharedRouter,
+    publication: Publication,
+    peer: number,
+    callId: number,
+    sourceKey: number,
+  ) {
     this.shared = shared;
     this.publication = publication;
     this.peer = peer;
@@ -219,7 +228,11 @@ class OfferAnswer implements Source {
   settle(publication: Publication): void {
     publication.waits--;
     if (publication.waits > 0) return;
-    this.shared.reply(this.peer, this.callId, this.publication.failure === 0 ? STATUS.OK : STATUS.UNAVAILABLE);
+    this.shared.reply(
+      this.peer,
+      this.callId,
+      this.publication.failure === 0 ? STATUS.OK : STATUS.UNAVAILABLE,
+    );
   }
 
   onStoreLost(): void {}

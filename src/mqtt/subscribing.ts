@@ -1,5 +1,5 @@
-import { ACL_DENIALS, SUBSCRIPTIONS } from '../base/metrics.js';
 import type { ByteReader } from '../base/bytes.js';
+import { ACL_DENIALS, SUBSCRIPTIONS } from '../base/metrics.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { writeSubscription } from '../contract/inbox.js';
 import { type ParsedFilter, parseFilter } from '../topic/topic.js';
@@ -44,7 +44,7 @@ export function subscribe(session: Session, packet: SubscribePacket): void {
     if (code === 0 && filter.kind !== 'invalid') {
       code = Math.min(request.qos, shard.limits.qosMax);
       const options = code | (request.noLocal ? 4 : 0) | (request.retainAsPublished ? 8 : 0);
-      const isNew = !session.subscriptions.has(request.filter);
+      const isNew = session.subscriptions.get(request.filter) === undefined;
       granted.push({ request, filter, options, isNew, place: codes.length });
       attach(session, request.filter, filter, options, packet.subscriptionId);
     }
@@ -55,11 +55,18 @@ export function subscribe(session: Session, packet: SubscribePacket): void {
     connection.controlEnded();
     if (session.ended) return;
     for (const { filter, request, place } of granted) {
-      if (filter.kind !== 'shared' || !refused.includes(groupKey(filter.group, filter.ordered, filter.filter))) continue;
+      if (
+        filter.kind !== 'shared' ||
+        !refused.includes(groupKey(filter.group, filter.ordered, filter.filter))
+      )
+        continue;
       codes[place] = REASON.quotaExceeded;
       detach(session, request.filter);
     }
-    connection.sendPacket(SUBACK, encodeSuback(connection.version, packet.packetId, codes, connection.packetBytesMax));
+    connection.sendPacket(
+      SUBACK,
+      encodeSuback(connection.version, packet.packetId, codes, connection.packetBytesMax),
+    );
     sendRetained(session, granted);
     shard.endTurn();
   };
@@ -70,10 +77,11 @@ export function subscribe(session: Session, packet: SubscribePacket): void {
 function refusal(session: Session, request: SubscriptionRequest, filter: ParsedFilter, id: number): number {
   const { features, limits, authorizer, counters } = session.shard;
   if (filter.kind === 'invalid') return REASON.topicFilterInvalid;
-  if (filter.kind === 'shared' && !features.sharedSubscriptions) return REASON.sharedSubscriptionsNotSupported;
+  if (filter.kind === 'shared' && !features.sharedSubscriptions)
+    return REASON.sharedSubscriptionsNotSupported;
   if (!features.wildcards && /[+#]/.test(filter.filter)) return REASON.wildcardSubscriptionsNotSupported;
   if (id !== 0 && !features.subscriptionIdentifiers) return REASON.subscriptionIdentifiersNotSupported;
-  const isNew = !session.subscriptions.has(request.filter);
+  const isNew = session.subscriptions.get(request.filter) === undefined;
   if (isNew && session.subscriptions.size >= limits.subscriptionsPerSessionMax) return REASON.quotaExceeded;
   if (authorizer.maySubscribe(session.identity, filter.filter, request.qos)) return 0;
   counters.values[ACL_DENIALS + 1]! += 1;
@@ -93,7 +101,7 @@ export function attach(session: Session, text: string, filter: Filter, options: 
     tenant.groups.set(key, group);
   }
   const subscription = new Subscription(session, text, options, id === 0 ? null : [id], group, null);
-  session.subscriptions.set(text, subscription);
+  session.subscriptions.set(subscription);
   if (group !== null) group.add(subscription);
   else {
     tenant.index.add(filter.filter, subscription);
@@ -144,8 +152,7 @@ function makeEffective(
     refused = found;
     settle();
   });
-  for (const { filter, options, isNew } of granted)
-    addRoutes(session, change, filter, options, id, isNew);
+  for (const { filter, options, isNew } of granted) addRoutes(session, change, filter, options, id, isNew);
   if (outlet !== null && granted.length > 0) {
     waits++;
     const call = callback(
@@ -225,7 +232,10 @@ export function unsubscribe(session: Session, packet: UnsubscribePacket): void {
     },
     () => session.onStoreLost(),
   );
-  const writer = router.caller.begin(OP.INBOX_UNSUBSCRIBE, call).u53(outlet.instance).u32(packet.filters.length);
+  const writer = router.caller
+    .begin(OP.INBOX_UNSUBSCRIBE, call)
+    .u53(outlet.instance)
+    .u32(packet.filters.length);
   for (const text of packet.filters) writer.text(text);
   router.caller.send(router.links.inbox);
 }

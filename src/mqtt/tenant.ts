@@ -1,5 +1,5 @@
-import type { HashKeys } from '../topic/hash.js';
 import { TopicEntry, TopicTable } from '../topic/cache.js';
+import type { HashKeys } from '../topic/hash.js';
 import { TopicTrie } from '../topic/trie.js';
 import type { LocalRoute } from './local-routes.js';
 import type { Publisher } from './publisher.js';

@@ -4,19 +4,26 @@ import { assert } from '../base/assert.js';
 export const AWAITING = { NOTHING: 0, PUBACK: 1, PUBREC: 2, PUBCOMP: 3, STORED_PUBREC: 4 } as const;
 
 const SLOTS_MIN = 8;
+/** What all windows share until their first message: never written. */
+const NO_IDS = new Uint16Array(SLOTS_MIN);
+const NO_STATES = new Uint8Array(SLOTS_MIN);
 
 /**
  * The packet ids in flight to one client: a small table that grows only while ids are far apart, since an idle
  * session must cost next to nothing. Ids are given out in order, so slot = id modulo size is nearly always free.
  */
 export class Window {
-  private ids = new Uint16Array(SLOTS_MIN);
-  private states = new Uint8Array(SLOTS_MIN);
+  private ids = NO_IDS;
+  private states = NO_STATES;
   count = 0;
 
   /** Takes `id`; false when it is in use already. */
   take(id: number, state: number): boolean {
     assert(id > 0 && id <= 65_535 && state !== AWAITING.NOTHING, 'a packet id and what it awaits');
+    if (this.ids === NO_IDS) {
+      this.ids = new Uint16Array(SLOTS_MIN);
+      this.states = new Uint8Array(SLOTS_MIN);
+    }
     for (;;) {
       const slot = id & (this.ids.length - 1);
       if (this.states[slot] === AWAITING.NOTHING) {

@@ -31,7 +31,14 @@ export async function openListeners(
   try {
     for (const kind of LISTENER_KINDS) {
       if (!config.listeners[kind].enabled) continue;
-      listeners.push(await open(config, kind, accept, opened.find(other => other.kind === kind)));
+      listeners.push(
+        await open(
+          config,
+          kind,
+          accept,
+          opened.find(other => other.kind === kind),
+        ),
+      );
     }
   } catch (error) {
     await Promise.all(listeners.map(listener => listener.destroy()));
@@ -96,6 +103,7 @@ async function tlsFiles(config: Config, kind: 'tls' | 'wss'): Promise<TlsFiles> 
       'SHOAL_TLS_CERTIFICATE',
       `listeners.${kind} is enabled without listeners.${kind}.certFile and listeners.${kind}.keyFile`,
     );
-  const passphrase = passphraseFile === undefined ? undefined : (await readFile(passphraseFile, 'utf8')).trimEnd();
+  const passphrase =
+    passphraseFile === undefined ? undefined : (await readFile(passphraseFile, 'utf8')).trimEnd();
   return { keyFile, certificateFile: certFile, authorityFile: caFile, passphrase };
 }

@@ -205,7 +205,11 @@ class Node {
     this.loop.schedule();
     for (const other of this.threads) {
       if (other === thread) continue;
-      other.send({ kind: 'peer-replaced', peer: thread.peer, link: this.memory.link(other.peer, thread.peer) });
+      other.send({
+        kind: 'peer-replaced',
+        peer: thread.peer,
+        link: this.memory.link(other.peer, thread.peer),
+      });
     }
     await this.launch(thread);
     if (thread.role === 'mqtt') await this.listen(thread);

@@ -38,7 +38,11 @@ export class SysTopics {
   }
 
   /** Hands one frame per topic to `send`; the bytes are valid during the call. */
-  publish(blocks: readonly CounterBlock[], nowMs: number, send: (bytes: Uint8Array, end: number) => void): void {
+  publish(
+    blocks: readonly CounterBlock[],
+    nowMs: number,
+    send: (bytes: Uint8Array, end: number) => void,
+  ): void {
     for (const [topic, value] of this.values(blocks, nowMs)) {
       const { message, writer } = this;
       message.qos = 0;

@@ -37,8 +37,9 @@ interface Claim extends Owner {
   readonly callId: number;
 }
 
-interface Entry {
-  owner: Owner;
+interface Entry extends Owner {
+  peer: number;
+  connection: number;
   /** Claims that wait until the owner has let go, in order. */
   waiting: Claim[] | null;
 }
@@ -80,20 +81,20 @@ export class SessionDict {
   private claim(key: string, claim: Claim): void {
     const entry = this.entries.get(key);
     if (entry === undefined) {
-      this.entries.set(key, { owner: claim, waiting: null });
+      this.entries.set(key, { peer: claim.peer, connection: claim.connection, waiting: null });
       this.grant(claim);
     } else if (entry.waiting === null) {
       entry.waiting = [claim];
-      this.kick(key, entry.owner);
+      this.kick(key, entry);
     } else entry.waiting.push(claim);
   }
 
   private release(key: string, peer: number, connection: number): void {
     const entry = this.entries.get(key);
     if (entry === undefined) return;
-    const { owner, waiting } = entry;
     // With claims waiting a kick is under way, and its answer hands the entry on.
-    if (waiting === null && owner.peer === peer && owner.connection === connection) this.entries.delete(key);
+    if (entry.waiting === null && entry.peer === peer && entry.connection === connection)
+      this.entries.delete(key);
   }
 
   private kick(key: string, owner: Owner): void {
@@ -121,7 +122,8 @@ export class SessionDict {
       this.entries.delete(key); // those that waited died; the owner has let go
       return;
     }
-    entry.owner = next;
+    entry.peer = next.peer;
+    entry.connection = next.connection;
     this.grant(next);
     if (entry.waiting!.length > 0) this.kick(key, next);
     else entry.waiting = null;
@@ -137,7 +139,7 @@ export class SessionDict {
   peerLost(peer: number): void {
     for (const [key, entry] of this.entries) {
       if (entry.waiting !== null) entry.waiting = entry.waiting.filter(claim => claim.peer !== peer);
-      if (entry.owner.peer !== peer) continue;
+      if (entry.peer !== peer) continue;
       for (const [callId, kicked] of this.kicks) if (kicked === key) this.kicks.delete(callId);
       if (entry.waiting === null || entry.waiting.length === 0) this.entries.delete(key);
       else this.handOn(key);

@@ -1,0 +1,40 @@
+import { performance } from 'node:perf_hooks';
+import type { Log } from '../base/env.js';
+import { complain, report } from './report.js';
+
+/**
+ * The first SIGINT or SIGTERM calls `stop` and ends the process: code 0 when it is done within `timeoutMs`,
+ * otherwise 1. A second one ends it at once, with 130 or 143.
+ */
+export function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: Log): void {
+  let stopping = false;
+  const onSignal = (signal: NodeJS.Signals, number: number) => {
+    if (stopping) process.exit(128 + number);
+    stopping = true;
+    const began = performance.now();
+    log.info({ signal, timeoutMs }, 'stopping');
+    setTimeout(() => {
+      complain(
+        `not stopped within shutdown.timeoutMs (${timeoutMs}), giving up; what was acknowledged is stored`,
+      );
+      process.exit(1);
+    }, timeoutMs);
+    stop().then(
+      () => {
+        log.info({ tookMs: Math.round(performance.now() - began) }, 'stopped');
+        process.exit(0);
+      },
+      error => {
+        report(error);
+        process.exit(1);
+      },
+    );
+  };
+  process.on('SIGINT', () => onSignal('SIGINT', 2));
+  process.on('SIGTERM', () => onSignal('SIGTERM', 15));
+  process.on('SIGHUP', () => {
+    // A closed terminal ends the broker; a service manager's "reload" must not.
+    if (process.stdin.isTTY) onSignal('SIGHUP', 1);
+    else log.info({}, 'SIGHUP: password and ACL files are reread by themselves when they change');
+  });
+}

@@ -1,13 +1,14 @@
 import { performance } from 'node:perf_hooks';
 import { Command, Option } from 'commander';
 import { stringify } from 'yaml';
-import type { Log } from './base/env.js';
 import { ShoalError } from './base/errors.js';
 import { type Config, loadConfig } from './node/config.js';
 import { configTable } from './node/config-keys.js';
 import { createLog } from './node/log.js';
 import { promptHidden, readLine } from './node/prompt.js';
+import { report } from './node/report.js';
 import { assertSecure } from './node/security.js';
+import { stopOnSignal } from './node/signals.js';
 import { packageVersion } from './node/version.js';
 import { openAuth } from './plugin/io/auth.js';
 import { deletePassword, setPassword } from './plugin/io/password-edit.js';
@@ -57,10 +58,6 @@ function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-function complain(line: string): void {
-  process.stderr.write(`shoalmq: ${line}\n`);
-}
-
 // -- start -------------------------------------------------------------------------------------------------
 
 async function start(options: ConfigOptions): Promise<void> {
@@ -76,40 +73,6 @@ async function start(options: ConfigOptions): Promise<void> {
     const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
     print(`${kind.padEnd(4)} ${address.padEnd(21)} ${hint}`);
   }
-}
-
-/** The first signal stops in order, within `timeoutMs`; the second one at once. */
-function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: Log): void {
-  let stopping = false;
-  const onSignal = (signal: NodeJS.Signals, number: number) => {
-    if (stopping) process.exit(128 + number);
-    stopping = true;
-    const began = performance.now();
-    log.info({ signal, timeoutMs }, 'stopping');
-    setTimeout(() => {
-      complain(
-        `not stopped within shutdown.timeoutMs (${timeoutMs}), giving up; what was acknowledged is stored`,
-      );
-      process.exit(1);
-    }, timeoutMs);
-    stop().then(
-      () => {
-        log.info({ tookMs: Math.round(performance.now() - began) }, 'stopped');
-        process.exit(0);
-      },
-      error => {
-        report(error);
-        process.exit(1);
-      },
-    );
-  };
-  process.on('SIGINT', () => onSignal('SIGINT', 2));
-  process.on('SIGTERM', () => onSignal('SIGTERM', 15));
-  process.on('SIGHUP', () => {
-    // A closed terminal ends the broker; a service manager's "reload" must not.
-    if (process.stdin.isTTY) onSignal('SIGHUP', 1);
-    else log.info({}, 'SIGHUP: password and ACL files are reread by themselves when they change');
-  });
 }
 
 // -- check-config, config-keys -----------------------------------------------------------------------------
@@ -218,12 +181,6 @@ A running broker takes changes up by itself within seconds.`,
     .description('print the version')
     .action(() => print(packageVersion()));
   return program;
-}
-
-function report(error: unknown): void {
-  if (error instanceof ShoalError) complain(`${error.code}: ${error.message}. Remedy: ${error.remedy}`);
-  else
-    complain(`unexpected failure, please report it: ${error instanceof Error ? error.stack : String(error)}`);
 }
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

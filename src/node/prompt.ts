@@ -15,9 +15,10 @@ export function promptHidden(
   input: ReadStream,
   output: NodeJS.WritableStream,
 ): Promise<string | undefined> {
-  output.write(question);
+  // Before the question, so that whoever answers quickly is not shown.
   input.setRawMode(true);
   input.resume();
+  output.write(question);
   return new Promise(resolve => {
     const decoder = new StringDecoder('utf8');
     let typed: string[] = [];

@@ -1,0 +1,55 @@
+import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { afterEach, expect, it } from 'vitest';
+import { RunningCommand } from '../cli/command.js';
+
+const MODULE = new URL('../../dist/src/node/signals.js', import.meta.url);
+const QUIET = '{ debug() {}, info() {}, warn() {}, error() {} }';
+const HANGS = '() => new Promise(() => {})';
+
+let command: RunningCommand | undefined;
+afterEach(() => command?.kill());
+
+/** A process that does nothing but wait for signals; `stop` is source text. */
+async function waiting(stop: string, timeoutMs: number): Promise<RunningCommand> {
+  expect(existsSync(MODULE), 'the build comes before the tests').toBe(true);
+  const source = `import { stopOnSignal } from '${MODULE}';
+    stopOnSignal(${stop}, ${timeoutMs}, ${QUIET});
+    setInterval(() => {}, 1000);
+    process.on('SIGTERM', () => process.stdout.write('term'));
+    process.stdout.write('ready');`;
+  command = new RunningCommand(process.execPath, ['--input-type=module', '-e', source], tmpdir());
+  await command.waitFor(/ready/);
+  return command;
+}
+
+it('exits with 0 when the stop is done', async () => {
+  const running = await waiting('async () => {}', 5000);
+  running.child.kill('SIGTERM');
+  expect(await running.outcome()).toMatchObject({ code: 0, stderr: '' });
+});
+
+it('exits with 1 and a line when the stop takes too long', async () => {
+  const running = await waiting(HANGS, 100);
+  running.child.kill('SIGINT');
+  const { code, stderr } = await running.outcome();
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/^shoalmq: not stopped within shutdown\.timeoutMs \(100\)[^\n]*\n$/);
+});
+
+it('exits with 1 when the stop fails', async () => {
+  const running = await waiting("async () => { throw new Error('disk') }", 5000);
+  running.child.kill('SIGTERM');
+  expect(await running.outcome()).toMatchObject({ code: 1, stderr: expect.stringContaining('disk') });
+});
+
+it.each([
+  ['SIGTERM', 143],
+  ['SIGINT', 130],
+] as const)('exits at once on a second signal, %s', async (signal, code) => {
+  const running = await waiting(HANGS, 60_000);
+  running.child.kill('SIGTERM');
+  await running.waitFor(/term/);
+  running.child.kill(signal);
+  expect(await running.outcome()).toMatchObject({ code });
+});

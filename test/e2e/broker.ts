@@ -120,6 +120,12 @@ export class Broker implements Target {
     return { ...set, ...this.options.set };
   }
 
+  /** The settings as arguments of `shoalmq start`, with some replaced. */
+  startArguments(replaced: Settings = {}): string[] {
+    const settings = { ...this.settings(), ...replaced };
+    return ['start', ...Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`])];
+  }
+
   private command(): [string, string[]] {
     const settings = this.settings();
     if (PEER === 'mosquitto') {
@@ -128,8 +134,7 @@ export class Broker implements Target {
       writeFileSync(file, mosquittoConfig(settings));
       return ['/usr/sbin/mosquitto', ['-c', file]];
     }
-    const args = Object.entries(settings).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
-    return [process.execPath, [CLI, 'start', ...args]];
+    return [process.execPath, [CLI, ...this.startArguments()]];
   }
 
   /** Starts the process on the directory and the ports that are chosen already. */
@@ -213,6 +218,26 @@ export class Broker implements Target {
     if (this.dataDir !== '') rmSync(this.dataDir, { recursive: true, force: true });
     if (this.certificates !== undefined) removeCertificates(this.certificates);
   }
+}
+
+/** Runs the command to its end, as for a broker that cannot start. */
+export function runCli(args: string[], input = ''): Promise<Exit & { stdout: string; stderr: string }> {
+  return new Promise(done => {
+    const child = spawn(process.execPath, [CLI, ...args], { stdio: 'pipe' });
+    const parts = { stdout: '', stderr: '' };
+    child.stdout.on('data', bytes => {
+      parts.stdout += bytes;
+    });
+    child.stderr.on('data', bytes => {
+      parts.stderr += bytes;
+    });
+    const guard = setTimeout(() => child.kill('SIGKILL'), START_TIMEOUT_MS);
+    child.once('close', (code, signal) => {
+      clearTimeout(guard);
+      done({ code, signal, ...parts });
+    });
+    child.stdin.end(input);
+  });
 }
 
 /**

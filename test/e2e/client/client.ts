@@ -111,6 +111,8 @@ export class TestClient {
   closed: string | undefined;
   /** Packets that came and that no `expect` has taken yet. */
   readonly unread: Received[] = [];
+  /** Takes packets as they come, instead of `unread`; for clients that run by themselves. */
+  handler: ((packet: Received) => void) | undefined;
   private readonly log: string[] = [];
   private pending: Buffer = Buffer.alloc(0);
   private fault: string | undefined;
@@ -148,8 +150,11 @@ export class TestClient {
       for (let next = takePacket(this.pending); next !== undefined; next = takePacket(this.pending)) {
         this.pending = next.rest;
         const packet = this.parse(next.packet);
-        this.note(`<- ${describePacket(packet)}`);
-        this.unread.push(packet);
+        if (this.handler !== undefined) this.handler(packet);
+        else {
+          this.note(`<- ${describePacket(packet)}`);
+          this.unread.push(packet);
+        }
       }
     } catch (error) {
       this.fault ??= `the broker sent what is not MQTT: ${String(error)}`;
@@ -204,7 +209,7 @@ export class TestClient {
   }
 
   send(packet: Packet): void {
-    this.note(`-> ${describePacket(packet)}`);
+    if (this.handler === undefined) this.note(`-> ${describePacket(packet)}`);
     this.wire.write(this.encode(packet));
   }
 

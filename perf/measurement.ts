@@ -19,7 +19,9 @@ function runLoad(args: readonly string[]): Promise<unknown> {
   return new Promise((resolve, reject) => {
     execFile(LOAD, args, { timeout: LOAD_TIMEOUT_MS }, (error, stdout, stderr) => {
       if (error === null) resolve(JSON.parse(stdout));
-      else reject(new Error(stderr.trim() || error.message));
+      else if (error.killed)
+        reject(new Error(`the load generator was not done after ${LOAD_TIMEOUT_MS / 1000} s`));
+      else reject(new Error(stderr.trim() || `${error.message} ${error.signal ?? ''}`));
     });
   });
 }

@@ -68,7 +68,10 @@ export class ByteWriter {
     const count = end - start;
     this.reserve(count);
     if (count > 0) {
-      this.bytes.set(start === 0 && end === source.length ? source : source.subarray(start, end), this.length);
+      this.bytes.set(
+        start === 0 && end === source.length ? source : source.subarray(start, end),
+        this.length,
+      );
       this.length += count;
     }
     return this;

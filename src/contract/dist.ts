@@ -34,7 +34,10 @@ const KIND_SHARD = 1;
 const KIND_INBOX = 2;
 
 export function writeRoute(writer: ByteWriter, route: Route): void {
-  writer.text(route.filter).text(route.group).u8(route.ordered ? 1 : 0);
+  writer
+    .text(route.filter)
+    .text(route.group)
+    .u8(route.ordered ? 1 : 0);
   const { receiver } = route;
   if (receiver.kind === 'shard') writer.u8(KIND_SHARD).text(receiver.node).u16(receiver.shard);
   else writer.u8(KIND_INBOX).text(receiver.clientId);

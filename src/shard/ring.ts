@@ -29,8 +29,13 @@ const MORE = 1 << 30;
 const CONTINUED = 1 << 29;
 const LENGTH_MASK = CONTINUED - 1;
 const PAD = -1;
-/** Up to here a loop beats `set` with its `subarray`; measured by perf/micro/ring.bench.ts. */
-const LOOP_BYTES_MAX = 128;
+/**
+ * Up to here a loop that stores whole words beats `set`, which needs a `subarray`: 43 against 81 ns for 64 bytes,
+ * equal between 128 and 256. A loop over bytes takes 95 ns. perf/micro/ring.bench.ts shows the whole of it.
+ */
+const LOOP_BYTES_MAX = 160;
+
+assert(new Uint8Array(new Int32Array([1]).buffer)[0] === 1, 'rings need a little-endian machine');
 
 /** Memory for a ring. Capacity in bytes: a power of two from 64 to 2^30. */
 export function createRing(capacityBytes = RING_BYTES, frameBytesMax = FRAME_BYTES_MAX): RingMemory {
@@ -181,14 +186,21 @@ export class RingWriter {
     return true;
   }
 
+  /** `to` is divisible by 4. */
   private copy(bytes: Uint8Array, start: number, end: number, to: number): void {
-    const length = end - start;
-    const view = this.view;
-    if (length <= LOOP_BYTES_MAX) {
-      for (let i = 0; i < length; i++) view[to + i] = bytes[start + i]!;
-    } else {
-      view.set(length === bytes.length ? bytes : bytes.subarray(start, end), to);
+    const { view } = this;
+    if (end - start > LOOP_BYTES_MAX) {
+      view.set(end - start === bytes.length ? bytes : bytes.subarray(start, end), to);
+      return;
     }
+    const { words } = this;
+    let from = start;
+    let word = to >> 2;
+    for (; from + 4 <= end; from += 4) {
+      words[word++] =
+        bytes[from]! | (bytes[from + 1]! << 8) | (bytes[from + 2]! << 16) | (bytes[from + 3]! << 24);
+    }
+    for (let rest = word << 2; from < end; from++) view[rest++] = bytes[from]!;
   }
 }
 

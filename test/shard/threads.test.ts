@@ -51,7 +51,7 @@ describe('between threads, no frame is lost, torn, repeated or out of order', ()
     return results;
   }
 
-  it('two threads, 1.5 million frames each way, up to three rings long', { timeout: 60_000 }, async () => {
+  it('two threads, 1.5 million frames each way, up to three rings long', { timeout: 30_000 }, async () => {
     const results = await stress(2, 1 << 16, { frames: 1_500_000, largest: 200_000, pauses: true });
     for (const { kind, stalls, wakes } of results) {
       expect(kind).toBe('done');
@@ -61,12 +61,12 @@ describe('between threads, no frame is lost, torn, repeated or out of order', ()
     }
   });
 
-  it('two threads, a ring of 256 bytes', { timeout: 60_000 }, async () => {
+  it('two threads, a ring of 256 bytes', { timeout: 30_000 }, async () => {
     const results = await stress(2, 256, { frames: 20_000, largest: 5000, pauses: false });
     expect(results.map(result => result.kind)).toEqual(['done', 'done']);
   });
 
-  it('four threads, all to all', { timeout: 60_000 }, async () => {
+  it('four threads, all to all', { timeout: 30_000 }, async () => {
     const results = await stress(4, 1 << 14, { frames: 100_000, largest: 60_000, pauses: true });
     expect(results.map(result => result.kind)).toEqual(['done', 'done', 'done', 'done']);
   });
@@ -99,17 +99,17 @@ describe('wake-ups', () => {
     return wakes;
   }
 
-  it('are never lost when both sides sleep between frames', { timeout: 60_000 }, async () => {
+  it('are never lost when both sides sleep between frames', { timeout: 30_000 }, async () => {
     expect(await pingPong(20_000, 0)).toBeGreaterThan(1000);
   });
 
-  it('are never lost when frames meet the sleeper at any moment', { timeout: 60_000 }, async () => {
+  it('are never lost when frames meet the sleeper at any moment', { timeout: 30_000 }, async () => {
     expect(await pingPong(10_000, 8)).toBeGreaterThan(1000);
   });
 });
 
 describe('a thread that is killed', () => {
-  it('is replaced while the others go on undisturbed', { timeout: 60_000 }, async () => {
+  it('is replaced while the others go on undisturbed', { timeout: 30_000 }, async () => {
     const memory = createMesh(3, 4096);
     const victim = start(memory, 1, { kind: 'echo', spin: 0 });
     const bystander = start(memory, 2, { kind: 'echo', spin: 0 });

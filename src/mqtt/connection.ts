@@ -77,7 +77,7 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
   // -- bytes in ----------------------------------------------------------------------------------------------
 
   onData(chunk: Buffer): void {
-    this.heardMs = this.shard.monotonicMs();
+    this.heardMs = this.shard.beginTurn();
     this.shard.counters.values[BYTES_RECEIVED + PUBLISH]! += chunk.length;
     this.decoder.receive(chunk, this);
     this.shard.endTurn();
@@ -203,18 +203,12 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   sendAck(type: number, packetId: number, reasonCode: number): void {
     if (this.peer === null) return;
-    const { sender, outbox } = this.shard;
-    const at = sender.reserve(ACK_BYTES_MAX);
-    const length = encodeAck(
-      type,
-      packetId,
-      this.version === 5 ? reasonCode : 0,
-      this.version,
-      sender.reserved,
-      at,
-    );
-    outbox.append(this, sender.reserved, at, at + length);
-    sender.giveBack(ACK_BYTES_MAX - length);
+    const { acks } = this.shard.sender;
+    const { version } = this;
+    const at = acks.reserve(ACK_BYTES_MAX);
+    const length = encodeAck(type, packetId, version === 5 ? reasonCode : 0, version, acks.buffer, at);
+    this.shard.outbox.append(this, acks.buffer, at, at + length);
+    acks.giveBack(ACK_BYTES_MAX - length);
     this.shard.counters.values[PACKETS_SENT + type]! += 1;
   }
 

@@ -3,10 +3,11 @@ import type { ProtocolVersion } from './codec/packet.js';
 import { OutgoingPublish, publishLength, writePublish } from './codec/publish-encoder.js';
 import type { Outbox, Writer } from './outbox.js';
 import type { Publication } from './publication.js';
+import { Slab } from './slab.js';
 
 const NO_IDS: readonly number[] = [];
-/** Encoded packets are cut from slabs of this size; a larger one gets memory of its own. Bytes. */
 const SLAB_BYTES = 256 * 1024;
+const ACK_SLAB_BYTES = 16 * 1024;
 
 /** What a receiver's connection settled at CONNECT, and its topic aliases. */
 export interface Receiver extends Writer {
@@ -27,8 +28,9 @@ export class Sender {
   private readonly outbox: Outbox;
   private readonly counters: CounterBlock;
   private readonly outgoing = new OutgoingPublish();
-  private slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-  private slabUsed = 0;
+  private readonly slab = new Slab(SLAB_BYTES);
+  /** Acknowledgements lie apart, so that the messages of one receiver touch each other and leave without a copy. */
+  readonly acks = new Slab(ACK_SLAB_BYTES);
   /** Wall clock of this turn, milliseconds. */
   nowMs = 0;
 
@@ -133,34 +135,10 @@ export class Sender {
     outgoing.payloadStart = publication.payloadStart;
     outgoing.payloadEnd = publication.payloadEnd;
     const length = publishLength(outgoing);
-    const at = this.reserve(length);
-    publication.memoBuffer = this.reserved;
+    const at = this.slab.reserve(length);
+    publication.memoBuffer = this.slab.buffer;
     publication.memoStart = at;
-    publication.memoEnd = writePublish(outgoing, this.reserved, at);
-  }
-
-  /** The buffer that {@link reserve} answered for. */
-  reserved = this.slab;
-
-  /** Room for `length` bytes in {@link reserved}; returns where. The bytes live as long as somebody refers to them. */
-  reserve(length: number): number {
-    if (length > SLAB_BYTES >> 2) {
-      this.reserved = Buffer.allocUnsafeSlow(length);
-      return 0;
-    }
-    if (this.slabUsed + length > SLAB_BYTES) {
-      this.slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-      this.slabUsed = 0;
-    }
-    const at = this.slabUsed;
-    this.slabUsed += length;
-    this.reserved = this.slab;
-    return at;
-  }
-
-  /** Less was needed than reserved just now. */
-  giveBack(count: number): void {
-    if (this.reserved === this.slab) this.slabUsed -= count;
+    publication.memoEnd = writePublish(outgoing, this.slab.buffer, at);
   }
 }
 

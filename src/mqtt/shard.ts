@@ -109,6 +109,7 @@ export class Shard {
     this.caller = new Caller(wire);
     this.outbox = new Outbox(this.schedule);
     this.sender = new Sender(this.outbox, counters);
+    this.sender.nowMs = env.clock.wallMs();
     const wallMs = () => this.wallMs();
     this.router = new Router(links, this.caller, counters, this.keys, limits.topicCacheEntriesMax, wallMs);
     this.broker = new BrokerPublisher(this.router);
@@ -200,14 +201,20 @@ export class Shard {
     return this.env.clock.monotonicMs();
   }
 
+  /** Wall clock when the work at hand began; a clock reading per message would cost as much as its decoding. */
   wallMs(): number {
-    return this.env.clock.wallMs();
+    return this.sender.nowMs;
+  }
+
+  /** Work begins: bytes, frames or a tick. Monotonic milliseconds. */
+  beginTurn(): number {
+    this.sender.nowMs = this.env.clock.wallMs();
+    return this.env.clock.monotonicMs();
   }
 
   /** Keep-alive and connect time-outs: a part of the connections each time. Gauges. */
   tick(): void {
-    const nowMs = this.monotonicMs();
-    this.sender.nowMs = this.wallMs();
+    const nowMs = this.beginTurn();
     const { connections } = this;
     const part = this.ticks++ % TICKS_PER_ROUND;
     // Backwards, since a connection that is closed is replaced by the last one.
@@ -257,7 +264,7 @@ export class Shard {
   }
 
   flushTurn(): void {
-    this.sender.nowMs = this.wallMs();
+    this.sender.nowMs = this.env.clock.wallMs();
     const { finished } = this;
     if (finished.length > 0) {
       this.finished = [];

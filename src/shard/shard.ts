@@ -41,6 +41,9 @@
  * Limits: `RING_BYTES` per direction and pair, `FRAME_BYTES_MAX`, `BACKLOG_BYTES_MAX`, and per turn
  * `POLL_FRAMES_MAX` and `POLL_BYTES_MAX`; each can be set per mesh.
  *
+ * Speed: 8 to 12 million 64-byte frames a second from one thread to another on 2 shared cores, both ends together
+ * 84 ns of CPU a frame (perf/micro/ring-threads.ts).
+ *
  * Difference from BifroMQ: there the hops inside a process are method calls on shared heap objects guarded by
  * locks and executors; here they are copies through rings, since JavaScript threads share no heap. One copy of a
  * small frame each way costs less than a contended lock, and the bound comes for free.

@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { METRICS } from '../src/base/metrics.js';
+import { configLeaves } from '../src/node/config-keys.js';
 import {
   functionLengths,
   globalsUsed,
@@ -155,6 +157,28 @@ describe('layers', () => {
     for (const { path } of product) if (path === 'src/cli.ts' || path.startsWith('workers/')) reach(path);
     const unreached = product.map(({ path }) => path).filter(path => !reached.has(path));
     expect(unreached).toEqual(Object.keys(UNREACHED));
+  });
+});
+
+describe('promises to the operator', () => {
+  const words = (files: readonly SourceFile[]) =>
+    new Set(files.flatMap(({ text }) => text.match(/\w+/g) ?? []));
+
+  it('reads every configuration key somewhere', () => {
+    const read = words(product.filter(({ path }) => !/^src\/node\/config/.test(path)));
+    expect([...configLeaves().keys()].filter(key => !read.has(key.slice(key.lastIndexOf('.') + 1)))).toEqual(
+      [],
+    );
+  });
+
+  it('counts every metric somewhere', () => {
+    const { text } = byPath.get('src/base/metrics.ts')!;
+    const declared = [...text.matchAll(/^export const ([A-Z_]+) = (?:counter|gauge|histogram)\(/gm)].map(
+      ([, name]) => name!,
+    );
+    expect(declared).toHaveLength(METRICS.length);
+    const counted = words(product.filter(({ path }) => path !== 'src/base/metrics.ts'));
+    expect(declared.filter(name => !counted.has(name))).toEqual([]);
   });
 });
 

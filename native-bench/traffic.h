@@ -4,7 +4,7 @@
 
 #include "options.h"
 
-/* Runs the whole scenario and reports; true when every message is accounted for. */
+/* Runs the whole scenario and reports. */
 void traffic_run(const struct options *options);
 
 #endif

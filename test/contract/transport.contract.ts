@@ -1,4 +1,5 @@
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { openSharedPort } from '../../src/mqtt/io/shared-port.js';
 import type {
   Accept,
   CloseCause,
@@ -501,9 +502,23 @@ export function transportContract(name: string, harness: TransportHarness): void
       });
     });
 
-    it.runIf(harness.sharesDescriptor)('shares its port with a second listener by descriptor', async () => {
-      const first = await listen();
-      expect(first.fd).toBeGreaterThan(0);
+    it.runIf(harness.sharesDescriptor)('shares a port, each listener with its own descriptor', async () => {
+      const shared = (await openSharedPort('test', '127.0.0.1', 0))!;
+      try {
+        const settings = async () => ({ port: shared.port, fd: await shared.descriptor() });
+        const first = await listen(await settings());
+        const second = await listen(await settings());
+        expect([first.port, second.port]).toEqual([shared.port, shared.port]);
+        expect(new Set([first.fd, second.fd]).size).toBe(2);
+        for (let i = 0; i < 10; i++) await connect(shared.port);
+        await until(() => first.connections + second.connections === 10, 'ten connections');
+        await first.destroy();
+        const before = second.counters.accepted;
+        for (let i = 0; i < 10; i++) await connect(shared.port);
+        await until(() => second.counters.accepted === before + 10, 'the second to take them all');
+      } finally {
+        await shared.close();
+      }
     });
   });
 }

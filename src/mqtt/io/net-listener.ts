@@ -111,6 +111,7 @@ export class NetListener implements Listener {
   #readProxyHeader(socket: Socket, take: TakeSocket): void {
     const parser = new ProxyHeaderParser();
     const fail = (): void => {
+      stop();
       this.counters.handshakeFailed++;
       socket.destroy();
     };
@@ -118,24 +119,22 @@ export class NetListener implements Listener {
     const stop = (): void => {
       clearTimeout(timer);
       socket.off('data', received);
-      socket.off('error', stop);
-      socket.off('close', stop);
+      socket.off('close', fail);
       socket.pause();
     };
     const received = (chunk: Buffer): void => {
       const result = parser.push(chunk);
       if (result.kind === 'more') return;
-      stop();
       if (result.kind === 'malformed') {
         fail();
         return;
       }
+      stop();
       if (result.rest.length > 0) socket.unshift(result.rest);
       take(socket, result.source, this);
     };
     socket.on('data', received);
-    socket.on('error', stop);
-    socket.on('close', stop);
+    socket.on('close', fail);
     socket.resume();
   }
 }

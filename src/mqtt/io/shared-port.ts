@@ -134,6 +134,7 @@ class DescriptorPassage {
         const arrived = this.#exit.pendingHandle;
         if (arrived === undefined) return;
         this.#exit.pendingHandle = undefined;
+        arrived.unref();
         abandoned.push(arrived);
         clearTimeout(timer);
         resolve(arrived.fd);

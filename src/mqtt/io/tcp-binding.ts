@@ -40,6 +40,7 @@ export interface TcpHandle {
   writeBuffer(request: WriteRequest, bytes: Buffer): number;
   shutdown(request: WriteRequest): number;
   close(done?: (this: TcpHandle) => void): void;
+  unref(): void;
 }
 
 export interface SocketName {

@@ -5,8 +5,8 @@ import { OP } from '../contract/contract.js';
 /** Hands frames to other threads; `mesh` behind it. */
 export interface Wire {
   send(peer: number, bytes: Uint8Array, start: number, end: number): void;
-  /** True while frames for the peer wait outside its ring: sources are to be held. */
-  congested(peer: number): boolean;
+  /** True while frames for any peer wait outside its ring: sources are to be held. */
+  readonly congested: boolean;
 }
 
 /** Someone who waits for a reply. Exactly one of the two is called, once. */

@@ -23,29 +23,14 @@ import { Caller, type Wire } from './caller.js';
 import { REASON } from './codec/packet.js';
 import { Connection } from './connection.js';
 import { depart, type Farewell, readFilters } from './departure.js';
+import type { Features, Limits, ShardOptions } from './mqtt.js';
 import { Outbox } from './outbox.js';
 import type { Outlet } from './outlet.js';
 import { Publication } from './publication.js';
 import { type Links, Router } from './router.js';
 import { Sender } from './sender.js';
 import type { Session } from './session.js';
-import type { Features, Limits } from './settings.js';
 import type { Peer, PeerHandler } from './transport.js';
-
-/** What a shard is given. */
-export interface ShardOptions {
-  readonly env: Env;
-  readonly limits: Limits;
-  readonly features: Features;
-  readonly links: Links;
-  readonly wire: Wire;
-  readonly counters: CounterBlock;
-  readonly keys: HashKeys;
-  readonly authenticator: Authenticator;
-  readonly authorizer: Authorizer;
-  /** Asks for `flushTurn` at the end of the turn; may be called often. */
-  readonly schedule: () => void;
-}
 
 /** Each connection is looked at once in this many ticks. */
 const TICKS_PER_ROUND = 10;
@@ -286,10 +271,9 @@ export class Shard {
 
   // -- other threads -----------------------------------------------------------------------------------------
 
-  /** A ring to a store or shard is full. */
+  /** A ring to another thread is full. */
   get congested(): boolean {
-    const { wire, links } = this;
-    return wire.congested(links.inbox) || wire.congested(links.retain) || wire.congested(links.dist);
+    return this.wire.congested;
   }
 
   /** Reading from this client stops until the rings have room. */

@@ -8,6 +8,9 @@
  *   bytes. A text frame closes with 1003 ([MQTT-6.0.0-1]); a message above `messageBytesMax` is closed by uWS
  *   itself. Pings are answered by uWS, which also owns fragmentation. Compression is off: it would cost
  *   memory for each connection and gains nothing on small binary packets.
+ *   Clients put each packet into a frame of its own, and uWS reads many frames at a time: those that one client sent
+ *   in a row are handed up together, which saves a decoder call, a clock reading and a write for each
+ *   (`npm run perf -- --only ws-pairs`: 0.8 to 1.3 million messages/s).
  * - Reading cannot be stopped: this build of uWS pauses HTTP bodies only, not WebSockets. So what arrives while
  *   a peer is paused is held here and delivered by `resume`, up to `heldBytesMax` for each peer and
  *   `heldTotalBytesMax` for the listener; beyond that the client is cut off with 1013 (try again later). A
@@ -178,11 +181,17 @@ class WsPeer implements Peer {
     const ws = this.ws;
     if (ws === undefined || this.#ending) return;
     if (!isBinary) {
+      this.#listener.deliverGathered();
+      if (this.ws === undefined || this.#ending) return;
       this.#refuse(ws, CLOSE_NOT_ACCEPTABLE, { kind: 'protocol', reason: 'a WebSocket text frame' });
       return;
     }
-    if (message.byteLength === 0) return;
-    const chunk = ownedCopy(new Uint8Array(message), message.byteLength);
+    if (message.byteLength > 0) this.#listener.gather(this, message);
+  }
+
+  deliver(chunk: Buffer): void {
+    const ws = this.ws;
+    if (ws === undefined || this.#ending) return;
     if (this.#paused || this.#held !== undefined) this.#hold(ws, chunk);
     else this.#handler!.onData(chunk);
   }
@@ -201,6 +210,7 @@ class WsPeer implements Peer {
 
   /** uWS's close handler; `ws` is dead from here on. */
   closed(code: number, message: string): void {
+    this.#listener.deliverGathered();
     this.ws = undefined;
     this.#ending = true;
     this.#releaseHeld();
@@ -289,6 +299,10 @@ function addressText(bytes: Uint8Array): string {
   return bytes.length === 16 ? plainAddress(ipv6Text(bytes, 0)) : '';
 }
 
+/** Memory that messages are gathered in, and the longest message that is. Bytes. */
+const GATHERED_BYTES = 256 * 1024;
+const GATHERED_MESSAGE_BYTES_MAX = 16 * 1024;
+
 class WsListener implements Listener {
   readonly transport: 'ws' | 'wss';
   readonly host: string;
@@ -304,6 +318,12 @@ class WsListener implements Listener {
   #port = 0;
   #destroyed: Promise<void> | undefined = undefined;
   #whenEmpty: (() => void) | undefined = undefined;
+  /** Messages of one peer, one after the other, owned by whoever gets them. */
+  #gathered: Buffer = Buffer.allocUnsafeSlow(GATHERED_BYTES);
+  #gatheredStart = 0;
+  #gatheredEnd = 0;
+  #gathering: WsPeer | undefined = undefined;
+  #gatheringDue = false;
   readonly #onThreadExit = (): void => this.#closeApp();
 
   constructor(options: WsListenOptions, accept: Accept) {
@@ -349,6 +369,43 @@ class WsListener implements Listener {
       this.heldBytes + bytes <= this.#options.heldTotalBytesMax
     );
   }
+
+  /** Takes one message; `deliverGathered` hands on what one peer sent in a row. */
+  gather(peer: WsPeer, message: ArrayBuffer): void {
+    const length = message.byteLength;
+    if (this.#gathering !== peer || this.#gatheredEnd + length > this.#gathered.length) this.deliverGathered();
+    if (length > GATHERED_MESSAGE_BYTES_MAX) {
+      this.deliverGathered();
+      peer.deliver(ownedCopy(new Uint8Array(message), length));
+      return;
+    }
+    if (this.#gatheredEnd + length > this.#gathered.length) {
+      this.#gathered = Buffer.allocUnsafeSlow(GATHERED_BYTES);
+      this.#gatheredEnd = 0;
+    }
+    if (this.#gathering === undefined) {
+      this.#gathering = peer;
+      this.#gatheredStart = this.#gatheredEnd;
+      if (!this.#gatheringDue) {
+        this.#gatheringDue = true;
+        setImmediate(this.#onGatheringDue);
+      }
+    }
+    this.#gathered.set(new Uint8Array(message), this.#gatheredEnd);
+    this.#gatheredEnd += length;
+  }
+
+  deliverGathered(): void {
+    const peer = this.#gathering;
+    if (peer === undefined) return;
+    this.#gathering = undefined;
+    peer.deliver(this.#gathered.subarray(this.#gatheredStart, this.#gatheredEnd));
+  }
+
+  readonly #onGatheringDue = (): void => {
+    this.#gatheringDue = false;
+    this.deliverGathered();
+  };
 
   async close(): Promise<void> {
     if (this.#socket === undefined) return;

@@ -248,7 +248,9 @@ describe('client identifier', () => {
   });
 });
 
-describe('takeover', () => {
+describe.each([1, 3])('takeover with %i mqtt threads', threads => {
+  const broker = useBroker({ set: { 'threads.mqtt': threads } });
+
   it.each(VERSIONS)(
     'the same client identifier closes the older connection, level %i [MQTT-3.1.4-3]',
     async version => {

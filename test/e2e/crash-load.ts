@@ -39,6 +39,14 @@ export class Publisher {
     return `crash/${this.retain ? 'kept' : 'flow'}/${this.name}`;
   }
 
+  /** What is not acknowledged yet, for messages. */
+  get owed(): string {
+    const parts = [...this.pending].map(
+      ([id, { index, released }]) => `${released ? 'PUBREL' : 'PUBLISH'} ${index} (${id})`,
+    );
+    return `${this.name}, ${this.client?.closed ?? 'connected'}: ${parts.join(', ')}`;
+  }
+
   get isIdle(): boolean {
     return this.pending.size === 0;
   }

@@ -50,8 +50,9 @@ async function settleAll(broker: Broker, load: Load, where: string): Promise<voi
   const publishers = [...load.flow, ...load.kept];
   for (const publisher of publishers) publisher.pause();
   for (const subscriber of load.subscribers) if (!subscriber.isOnline) await subscriber.connect(broker);
-  const idle = await eventually(() => publishers.every(publisher => publisher.isIdle), DRAIN_TIMEOUT_MS);
-  expect(idle, `${where}: every message is acknowledged in the end`).toBe(true);
+  await eventually(() => publishers.every(publisher => publisher.isIdle), DRAIN_TIMEOUT_MS);
+  const owing = publishers.filter(publisher => !publisher.isIdle).map(publisher => publisher.owed);
+  expect([...owing, ...faultsOf(load)], `${where}: every message is acknowledged in the end`).toEqual([]);
   const complete = () =>
     load.subscribers.every(subscriber =>
       load.flow.every(publisher => subscriber.count(publisher.name) === publisher.sent),

@@ -70,6 +70,15 @@ describe.each(TRANSPORTS)('PUBLISH over %s', transport => {
 });
 
 describe('QoS 1 from the client', () => {
+  it('a packet identifier of 0 is refused [MQTT-2.2.1-3]', async () => {
+    for (const version of VERSIONS) {
+      const client = await connect(broker, { version });
+      const body = version === 5 ? properties() : Buffer.alloc(0);
+      client.sendBytes(packet(0x32, field('a'), u16(0), body, Buffer.from('x')));
+      await client.expectRefused([0x81, 0x82]);
+    }
+  });
+
   it('PUBACK carries the packet identifier, in the order received [MQTT-4.3.2-4]', async () => {
     const client = await connect(broker);
     for (const messageId of [1, 65_535, 3, 2]) client.post(unique('t'), 'x', { qos: 1, messageId });
@@ -433,7 +442,9 @@ describe('topic alias', () => {
   });
 });
 
-describe('order', () => {
+describe.each([1, 3])('order with %i mqtt threads', threads => {
+  const broker = useBroker({ set: { 'threads.mqtt': threads } });
+
   it.each(QOS)('one publisher, one topic, QoS %i: a thousand in the order sent [MQTT-4.6.0-6]', async qos => {
     const subscriber = await connect(broker);
     const publisher = await connect(broker);
@@ -463,12 +474,22 @@ describe('order', () => {
     expect(silent.unread.length).toBe(20);
   });
 
-  it('a packet identifier of 0 is refused [MQTT-2.2.1-3]', async () => {
-    for (const version of VERSIONS) {
-      const client = await connect(broker, { version });
-      const body = version === 5 ? properties() : Buffer.alloc(0);
-      client.sendBytes(packet(0x32, field('a'), u16(0), body, Buffer.from('x')));
-      await client.expectRefused([0x81, 0x82]);
+  it('many publishers to many subscribers: each in its order, and all of it', async () => {
+    const topic = unique('t');
+    const subscribers = await Promise.all(Array.from({ length: 6 }, () => connect(broker)));
+    const publishers = await Promise.all(Array.from({ length: 6 }, () => connect(broker)));
+    for (const subscriber of subscribers) await subscriber.subscribe(`${topic}/+`, { qos: 1 });
+    const receiving = subscribers.map(subscriber => subscriber.receiveTexts(600, 15_000));
+    for (let index = 0; index < 100; index++) {
+      for (const [which, publisher] of publishers.entries()) {
+        publisher.post(`${topic}/${which}`, `${which}:${index}`, { qos: 1 });
+      }
+    }
+    for (const texts of await Promise.all(receiving)) {
+      for (let which = 0; which < 6; which++) {
+        const own = texts.filter(text => text.startsWith(`${which}:`));
+        expect(own).toEqual(Array.from({ length: 100 }, (_, index) => `${which}:${index}`));
+      }
     }
   });
 });

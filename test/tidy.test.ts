@@ -27,8 +27,9 @@ const RANKS: Readonly<Record<string, number>> = {
   underlay: 2,
   overlay: 3,
   rpc: 4,
+  // Layouts only, which kv's frames and store speak as well.
+  contract: 4,
   kv: 5,
-  contract: 5,
   deliverer: 6,
   dist: 7,
   inbox: 7,

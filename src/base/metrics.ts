@@ -194,8 +194,6 @@ export const MATCH_SECONDS = histogram('match_seconds', 'Time to match one topic
 export const RETAINED = gauge('retained_messages', 'Retained messages.');
 export const RETAINED_BYTES = gauge('retained_bytes', 'Bytes of retained messages.');
 export const RETAIN_SCANS = counter('retain_scans_total', 'Look-ups of retained messages.');
-export const QUEUED = gauge('queued_messages', 'Messages queued for persistent sessions.');
-export const QUEUED_BYTES = gauge('queued_bytes', 'Bytes queued for persistent sessions.');
 
 // -- Storage -----------------------------------------------------------------------------------------------
 export const COMMITS = counter('commits_total', 'Write transactions.');

@@ -302,11 +302,14 @@ export class Connect {
       connection.aliases = new Map();
       connection.aliasMax = Math.min(packet!.topicAliasMax, shard.limits.topicAliasMax);
     }
-    const keepAlive = Math.min(
-      packet!.keepAliveSeconds || KEEP_ALIVE_NEVER,
-      shard.limits.keepAliveSecondsMax || KEEP_ALIVE_NEVER,
-    );
-    const agreed = version === 5 ? keepAlive : packet!.keepAliveSeconds;
+    const { keepAliveSecondsMax, keepAliveSecondsDefault } = shard.limits;
+    const asked = packet!.keepAliveSeconds;
+    const longest = keepAliveSecondsMax === 65_535 ? KEEP_ALIVE_NEVER : keepAliveSecondsMax;
+    // Only MQTT 5 clients can be told of another one [MQTT-3.1.2-21], [MQTT-3.2.2-22].
+    const agreed =
+      version === 5
+        ? Math.min(asked || keepAliveSecondsDefault || KEEP_ALIVE_NEVER, longest)
+        : asked || KEEP_ALIVE_NEVER;
     connection.silenceMsMax = agreed === KEEP_ALIVE_NEVER ? 0 : agreed * 1500; // [MQTT-3.1.2-22]
     shard.counters.values[CONNECTS + 4 * (version - 3) + TRANSPORT_INDEX[connection.remote.transport]]! += 1;
     connection.sendPacket(

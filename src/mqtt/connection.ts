@@ -1,5 +1,6 @@
 import {
   BYTES_RECEIVED,
+  BYTES_SENT,
   DISCONNECTS,
   PACKETS_RECEIVED,
   PACKETS_SENT,
@@ -78,35 +79,33 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   onData(chunk: Buffer): void {
     this.heardMs = this.shard.beginTurn();
-    this.shard.counters.values[BYTES_RECEIVED + PUBLISH]! += chunk.length;
     this.decoder.receive(chunk, this);
     this.shard.endTurn();
   }
 
   onPublish(view: PublishView): void {
-    this.shard.counters.values[PACKETS_RECEIVED + PUBLISH]! += 1;
+    this.countReceived(PUBLISH);
     if (this.session === null)
       return this.fail(REASON.protocolError, 'MQTT-3.1.0-1', 'the session is not open yet');
     this.session.onPublish(view);
   }
 
   onAck(type: number, packetId: number, reasonCode: number): void {
-    this.shard.counters.values[PACKETS_RECEIVED + type]! += 1;
+    this.countReceived(type);
     if (this.session === null)
       return this.fail(REASON.protocolError, 'MQTT-3.1.0-1', 'the session is not open yet');
     this.session.onAck(type, packetId, reasonCode);
   }
 
   onPingreq(): void {
-    const { values } = this.shard.counters;
-    values[PACKETS_RECEIVED + PINGREQ]! += 1;
-    values[PACKETS_SENT + PINGRESP]! += 1;
+    this.countReceived(PINGREQ);
+    this.countSent(PINGRESP, PINGRESP_BYTES.length);
     this.shard.outbox.append(this, PINGRESP_BYTES, 0, PINGRESP_BYTES.length);
   }
 
   onPacket(packet: ControlPacket): void {
     const { session } = this;
-    this.shard.counters.values[PACKETS_RECEIVED + typeOf(packet)]! += 1;
+    this.countReceived(typeOf(packet));
     if (packet.kind === 'connect' || packet.kind === 'unsupported-version') {
       this.connect = new Connect(this);
       this.hold(HOLD.CONNECTING);
@@ -123,6 +122,18 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   onViolation(violation: Violation): void {
     this.fail(violation.reasonCode, violation.clause, violation.why);
+  }
+
+  private countReceived(type: number): void {
+    const { values } = this.shard.counters;
+    values[PACKETS_RECEIVED + type]! += 1;
+    values[BYTES_RECEIVED + type]! += this.decoder.packetBytes;
+  }
+
+  private countSent(type: number, bytes: number): void {
+    const { values } = this.shard.counters;
+    values[PACKETS_SENT + type]! += 1;
+    values[BYTES_SENT + type]! += bytes;
   }
 
   // -- reading held and released -----------------------------------------------------------------------------
@@ -209,14 +220,14 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
     const length = encodeAck(type, packetId, version === 5 ? reasonCode : 0, version, acks.buffer, at);
     this.shard.outbox.append(this, acks.buffer, at, at + length);
     acks.giveBack(ACK_BYTES_MAX - length);
-    this.shard.counters.values[PACKETS_SENT + type]! += 1;
+    this.countSent(type, length);
   }
 
   /** A whole packet of any other kind; null (too large for the client) sends nothing. */
   sendPacket(type: number, bytes: Buffer | null): void {
     if (bytes === null || this.peer === null) return;
     this.shard.outbox.append(this, bytes, 0, bytes.length);
-    this.shard.counters.values[PACKETS_SENT + type]! += 1;
+    this.countSent(type, bytes.length);
   }
 
   // -- the end -----------------------------------------------------------------------------------------------

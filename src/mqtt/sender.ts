@@ -1,5 +1,13 @@
-import { type CounterBlock, DELIVERIES, DROP, DROPS, REDELIVERIES } from '../base/metrics.js';
-import type { ProtocolVersion } from './codec/packet.js';
+import {
+  BYTES_SENT,
+  type CounterBlock,
+  DELIVERIES,
+  DROP,
+  DROPS,
+  PACKETS_SENT,
+  REDELIVERIES,
+} from '../base/metrics.js';
+import { type ProtocolVersion, PUBLISH } from './codec/packet.js';
 import { OutgoingPublish, publishLength, writePublish } from './codec/publish-encoder.js';
 import type { Outbox, Writer } from './outbox.js';
 import type { Publication } from './publication.js';
@@ -85,7 +93,7 @@ export class Sender {
     // An alias that is being set holds from here on, in the order of the bytes.
     if (alias < 0) receiver.aliases!.set(publicationTopic(publication), -alias);
     this.outbox.append(receiver, publication.memoBuffer, memoStart, memoEnd);
-    this.counters.values[DELIVERIES + qos]! += 1;
+    this.count(qos, memoEnd - memoStart);
     this.counters.values[REDELIVERIES]! += dup;
     return true;
   }
@@ -102,8 +110,15 @@ export class Sender {
     const { passStart, passEnd } = publication;
     if (passEnd - passStart > receiver.packetBytesMax) return false;
     this.outbox.append(receiver, publication.buffer, passStart, passEnd);
-    this.counters.values[DELIVERIES]! += 1;
+    this.count(0, passEnd - passStart);
     return true;
+  }
+
+  private count(qos: number, bytes: number): void {
+    const { values } = this.counters;
+    values[DELIVERIES + qos]! += 1;
+    values[PACKETS_SENT + PUBLISH]! += 1;
+    values[BYTES_SENT + PUBLISH]! += bytes;
   }
 
   private encode(

@@ -18,6 +18,7 @@ import { hashKeys } from '../topic/hash.js';
 import type { Config } from './config.js';
 import { openListeners } from './listeners.js';
 import { createLog } from './log.js';
+import { sampleRings } from './ring-metrics.js';
 import type { ListenerKind } from './security.js';
 import { startVitals } from './vitals.js';
 
@@ -148,7 +149,10 @@ class MqttWorker {
     this.port.postMessage(report);
   }
 
-  private readonly tick = (): void => this.shard.tick();
+  private readonly tick = (): void => {
+    this.shard.tick();
+    sampleRings(this.mesh, this.counters);
+  };
 
   private readonly onControl = (control: MqttControl): void => {
     switch (control.kind) {

@@ -28,6 +28,7 @@ import type { Config } from './config.js';
 import { listenerHint } from './hint.js';
 import { type MetricsServer, type NodeStatus, openMetricsServer } from './metrics-server.js';
 import type { Opened } from './mqtt-worker.js';
+import { sampleRings } from './ring-metrics.js';
 import type { ListenerKind } from './security.js';
 import { SysTopics } from './sys-topics.js';
 import { planThreads, type ThreadPlan } from './thread-plan.js';
@@ -51,6 +52,7 @@ export interface RunningNode {
 }
 
 const MAIN = 0;
+const SAMPLE_MS = 1000;
 const RESTARTS_MAX = 5;
 const RESTART_WINDOW_MS = 60_000;
 const RESTART_DELAY_MS = 1000;
@@ -109,6 +111,8 @@ class Node {
     // Read once here, so that a bad file is one error and not one per thread.
     await (await openAuth(config, env)).close();
     scope.own(startVitals(this.block));
+    const sampling = setInterval(() => sampleRings(this.mesh, this.block), SAMPLE_MS);
+    scope.own({ close: () => clearInterval(sampling) });
     const metrics = config.metrics.enabled ? scope.own(await this.openMetrics()) : undefined;
     this.open('mqtt', this.plan.mqtt, 1);
     this.open('match', this.plan.match, 1 + this.plan.mqtt);

@@ -36,6 +36,7 @@ import { Mesh } from '../shard/mesh.js';
 import type { LinkMemory, MeshPart } from '../shard/shard.js';
 import { hashKeys } from '../topic/hash.js';
 import type { Config } from './config.js';
+import { sampleRings } from './ring-metrics.js';
 
 /** What a store thread is started with; survives structured cloning, `port` must be in the transfer list. */
 export interface StoreWorkerInput {
@@ -234,6 +235,7 @@ class StoreWorker {
       return;
     }
     this.gauges();
+    sampleRings(this.mesh, this.counters);
     this.counters.values[STORE_FAILURES] = this.store.failures;
     this.counters.values[HEAP_BYTES] = getHeapStatistics().used_heap_size;
     this.loop.schedule();

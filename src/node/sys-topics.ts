@@ -1,6 +1,7 @@
 import { ByteWriter } from '../base/bytes.js';
 import {
   BYTES_RECEIVED,
+  BYTES_SENT,
   CONNECTIONS,
   type CounterBlock,
   DELIVERIES,
@@ -69,11 +70,12 @@ export class SysTopics {
       ['subscriptions/count', total(blocks, SUBSCRIPTIONS)],
       ['retained messages/count', total(blocks, RETAINED)],
       ['messages/received', total(blocks, PACKETS_RECEIVED, PACKET_TYPES)],
-      ['messages/sent', total(blocks, PACKETS_SENT, PACKET_TYPES) + total(blocks, DELIVERIES, QOS_LEVELS)],
+      ['messages/sent', total(blocks, PACKETS_SENT, PACKET_TYPES)],
       ['publish/messages/received', total(blocks, PUBLISHES, QOS_LEVELS)],
       ['publish/messages/sent', total(blocks, DELIVERIES, QOS_LEVELS)],
       ['publish/messages/dropped', total(blocks, DROPS, DROP_REASONS)],
       ['bytes/received', total(blocks, BYTES_RECEIVED, PACKET_TYPES)],
+      ['bytes/sent', total(blocks, BYTES_SENT, PACKET_TYPES)],
       ['heap/current', memory.heapUsed],
       ['memory/resident', memory.rss],
     ];

@@ -63,6 +63,8 @@ const HEADER_BYTES_MAX = 5;
 export class Decoder {
   /** 0 until a CONNECT was decoded. */
   version: ProtocolVersion | 0 = 0;
+  /** Length of the packet that the sink is being told of, fixed header included; for counting. */
+  packetBytes = 0;
   private readonly limits: DecoderLimits;
   private publish: PublishView | null = null;
   /** The beginning of a packet whose end has not arrived. */

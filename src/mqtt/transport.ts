@@ -47,12 +47,15 @@ export interface Peer {
   readonly certificate: PeerCertificate | undefined;
   /** Bytes accepted by `write` that the kernel has not taken yet. */
   readonly pendingBytes: number;
-  /** Hands bytes over, in order. Returns `pendingBytes` afterwards: 0 when the kernel has everything. */
+  /**
+   * Hands bytes over, in order. Returns `pendingBytes` afterwards: 0 when the kernel has everything. TLS completes
+   * a write in the loop's next turn, so there it is never 0, and `onDrain` follows.
+   */
   write(bytes: Buffer): number;
   /**
-   * Stops reading. TCP and TLS deliver nothing more (TCP: nothing at all; TLS: nothing after at most one
-   * record already decrypted). WS and WSS: see `io/ws.ts`, what arrives is held, bounded, and delivered by
-   * `resume`.
+   * Stops reading: nothing is delivered until `resume`. TCP and TLS leave the rest to the kernel, so the client is
+   * slowed down. WS and WSS cannot: what arrives is held up to a bound, and beyond it the client is cut off
+   * (`io/ws.ts`).
    */
   pause(): void;
   resume(): void;

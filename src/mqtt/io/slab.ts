@@ -3,13 +3,14 @@
  *
  * A socket's read buffer is reused by the next read, but `PeerHandler.onData` gives its chunk away. Allocating
  * a Buffer for each read costs a backing store of its own (a malloc, a free and garbage-collector bookkeeping
- * for what is often 70 bytes), so chunks are views into slabs of 256 KiB, filled one after another. A slab is
- * freed when the last chunk of it is: a receiver that keeps bytes for long copies them out.
+ * for what is often 70 bytes), so chunks are views into slabs of 64 KiB, filled one after another. A slab is
+ * freed when the last chunk of it is: a receiver that keeps bytes for long copies them out. Slabs are small so that
+ * a client which makes many connections keep a few bytes each cannot hold much more memory than it has sent.
  */
 
-const SLAB_BYTES = 256 * 1024;
+const SLAB_BYTES = 64 * 1024;
 /** Larger chunks get memory of their own: copying is bounded, and one chunk never wastes most of a slab. */
-const SHARED_BYTES_MAX = 64 * 1024;
+const SHARED_BYTES_MAX = 8 * 1024;
 /** Below this a loop beats the call into the engine's copy. */
 const LOOP_BYTES_MAX = 32;
 

@@ -23,10 +23,14 @@
  * - Known limits of this uWS: a client that sends its last bytes and ends the socket (not the WebSocket) at once
  *   may lose them on WSS, and an end without a close frame looks the same whether FIN or reset. Requests that do
  *   not become WebSockets are not counted against `connectionsMax`; uWS closes them after ten seconds.
+ * - Out of file descriptors, uWS spins at full speed for as long as a connection waits to be accepted (libuv does
+ *   not): keep `connectionsMax` of all listeners together below the process's limit of open files.
  * - The native `WebSocket` must not be touched after its close handler has run. Each peer drops it there.
  * - A thread that ends while uWS has sockets open takes the whole process down. `destroy` therefore resolves
  *   only when the app and all its sockets are closed, and a hook on the thread's exit closes them when it ends by
- *   `process.exit` or an uncaught error. `Worker.terminate` runs no hook: stop the listener first.
+ *   `process.exit` or an uncaught error. `Worker.terminate` and running out of heap run no hook: before
+ *   `terminate`, have the thread destroy the listener.
+ * - Costs are in the table of `tcp.ts`.
  */
 import uWS, {
   type HttpRequest,
@@ -373,7 +377,8 @@ class WsListener implements Listener {
   /** Takes one message; `deliverGathered` hands on what one peer sent in a row. */
   gather(peer: WsPeer, message: ArrayBuffer): void {
     const length = message.byteLength;
-    if (this.#gathering !== peer || this.#gatheredEnd + length > this.#gathered.length) this.deliverGathered();
+    if (this.#gathering !== peer || this.#gatheredEnd + length > this.#gathered.length)
+      this.deliverGathered();
     if (length > GATHERED_MESSAGE_BYTES_MAX) {
       this.deliverGathered();
       peer.deliver(ownedCopy(new Uint8Array(message), length));

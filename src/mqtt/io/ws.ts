@@ -15,6 +15,8 @@
  *   a peer is paused is held here and delivered by `resume`, up to `heldBytesMax` for each peer and
  *   `heldTotalBytesMax` for the listener; beyond that the client is cut off with 1013 (try again later). A
  *   publisher that keeps to its Receive Maximum never gets there; one that floods QoS 0 into a full broker does.
+ *   When the client closes meanwhile, `onClose` waits behind what is held, as it would on TCP (its last packet may
+ *   be the DISCONNECT that withdraws the will), but no longer than `endTimeoutMs`.
  * - Writing: uWS copies what the kernel does not take into its own buffer, without a bound
  *   (`maxBackpressure: 0`, it would drop silently otherwise); `pendingBytes` is what lies there.
  * - Several threads may listen on one port: uWS sets SO_REUSEPORT. The other side of that coin is that a second
@@ -104,6 +106,8 @@ class WsPeer implements Peer {
   #closingHere = false;
   #deliveryDue = false;
   #drainAwaited = false;
+  /** The client has closed, but what it sent before waits for `resume`; then comes `onClose`. */
+  #closeHeld = false;
   #held: Buffer[] | undefined = undefined;
   #heldBytes = 0;
   #cause: CloseCause | undefined = undefined;
@@ -165,6 +169,7 @@ class WsPeer implements Peer {
 
   end(): void {
     const ws = this.ws;
+    if (this.#closeHeld) this.destroy();
     if (ws === undefined || this.#ending) return;
     this.#ending = true;
     this.#releaseHeld();
@@ -175,6 +180,7 @@ class WsPeer implements Peer {
 
   destroy(): void {
     const ws = this.ws;
+    if (this.#closeHeld && !this.#ending) this.#dropClose();
     if (ws === undefined) return;
     this.#ending = true;
     this.#closingHere = true;
@@ -196,8 +202,11 @@ class WsPeer implements Peer {
   deliver(chunk: Buffer): void {
     const ws = this.ws;
     if (ws === undefined || this.#ending) return;
-    if (this.#paused || this.#held !== undefined) this.#hold(ws, chunk);
-    else this.#handler!.onData(chunk);
+    if (!this.#paused && this.#held === undefined) this.#handler!.onData(chunk);
+    else if (this.#listener.mayHold(this.#heldBytes, chunk.length)) this.#hold(chunk);
+    else {
+      this.#refuse(ws, CLOSE_TRY_AGAIN_LATER, { kind: 'limit', reason: 'sent too much while paused' });
+    }
   }
 
   drained(): void {
@@ -212,15 +221,26 @@ class WsPeer implements Peer {
     this.#handler!.onDrain();
   }
 
-  /** uWS's close handler; `ws` is dead from here on. */
+  /** uWS's close handler; `ws` is dead from here on, and what the handler calls on us does nothing. */
   closed(code: number, message: string): void {
-    this.#listener.deliverGathered();
     this.ws = undefined;
-    this.#ending = true;
-    this.#releaseHeld();
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    const last = this.#listener.takeGathered(this);
     if (code === CLOSED_WITHOUT_FRAME && !this.#closingHere) this.#cause ??= causeOf(message);
+    const byClient = !this.#ending && !this.#listener.destroying;
+    if (byClient && last !== undefined) {
+      if (!this.#paused && this.#held === undefined) this.#handler!.onData(last);
+      else if (this.#listener.mayHold(this.#heldBytes, last.length)) this.#hold(last);
+    }
+    if (byClient && this.#held !== undefined) {
+      this.#closeHeld = true;
+      this.#listener.closeHeld.add(this);
+      this.#timer = setTimeout(onHeldTimeout, this.#listener.endTimeoutMs, this);
+      return;
+    }
+    this.#ending = true;
+    this.#releaseHeld();
     if (this.#closingHere || this.#listener.destroying) setImmediate(onClosedDue, this);
     else this.notifyClosed();
   }
@@ -244,6 +264,17 @@ class WsPeer implements Peer {
     }
     if (this.#ending) return;
     this.#held = next < held.length ? held.slice(next) : undefined;
+    if (this.#held === undefined && this.#closeHeld) this.#dropClose();
+  }
+
+  /** Ends the wait for `resume` after the client has closed. */
+  #dropClose(): void {
+    this.#ending = true;
+    this.#listener.closeHeld.delete(this);
+    this.#releaseHeld();
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    setImmediate(onClosedDue, this);
   }
 
   endTimedOut(): void {
@@ -251,11 +282,7 @@ class WsPeer implements Peer {
     this.destroy();
   }
 
-  #hold(ws: WebSocket<UserData>, chunk: Buffer): void {
-    if (!this.#listener.mayHold(this.#heldBytes, chunk.length)) {
-      this.#refuse(ws, CLOSE_TRY_AGAIN_LATER, { kind: 'limit', reason: 'sent too much while paused' });
-      return;
-    }
+  #hold(chunk: Buffer): void {
     this.#held ??= [];
     this.#held.push(chunk);
     this.#heldBytes += chunk.length;
@@ -284,6 +311,10 @@ function onDeliveryDue(peer: WsPeer): void {
   peer.deliverHeld();
 }
 
+function onHeldTimeout(peer: WsPeer): void {
+  peer.destroy();
+}
+
 function onEndTimeout(peer: WsPeer): void {
   peer.endTimedOut();
 }
@@ -304,7 +335,7 @@ function addressText(bytes: Uint8Array): string {
 }
 
 /** Memory that messages are gathered in, and the longest message that is. Bytes. */
-const GATHERED_BYTES = 256 * 1024;
+const GATHERED_BYTES = 64 * 1024;
 const GATHERED_MESSAGE_BYTES_MAX = 16 * 1024;
 
 class WsListener implements Listener {
@@ -314,6 +345,8 @@ class WsListener implements Listener {
   readonly endTimeoutMs: number;
   connections = 0;
   heldBytes = 0;
+  /** Peers whose client has closed while what it sent is held. */
+  readonly closeHeld = new Set<WsPeer>();
   destroying = false;
   readonly #options: WsListenOptions;
   readonly #accept: Accept;
@@ -400,6 +433,13 @@ class WsListener implements Listener {
     this.#gatheredEnd += length;
   }
 
+  /** What a closing peer sent last. Others' bytes stay: its close may come from within a call of theirs. */
+  takeGathered(peer: WsPeer): Buffer | undefined {
+    if (this.#gathering !== peer) return undefined;
+    this.#gathering = undefined;
+    return this.#gathered.subarray(this.#gatheredStart, this.#gatheredEnd);
+  }
+
   deliverGathered(): void {
     const peer = this.#gathering;
     if (peer === undefined) return;
@@ -447,6 +487,7 @@ class WsListener implements Listener {
   #closeApp(): void {
     this.destroying = true;
     this.#socket = undefined;
+    for (const peer of this.closeHeld) peer.destroy();
     this.#app.close();
   }
 

@@ -182,6 +182,62 @@ describe('ws', () => {
     await until(() => recorders[2]!.receivedBytes === 95_000, 'what was held');
   });
 
+  it('delivers what a client sent before it closed, also when that was held', async () => {
+    const port = await open();
+    for (const paused of [false, true]) {
+      const client = await connect({ port });
+      await until(() => recorders.length === (paused ? 2 : 1), 'the peer');
+      const server = recorders.at(-1)!;
+      // Whatever is called on a peer that is closing does nothing.
+      server.onBytes = () =>
+        server.call(peer => [peer.write(Buffer.from('x')), peer.pendingBytes, peer.pause()]);
+      if (paused) server.call(peer => peer.pause());
+      client.socket.cork();
+      client.send(pattern(100));
+      client.send(pattern(50));
+      client.finish();
+      client.socket.uncork();
+      if (paused) {
+        await client.until(() => client.closeCode !== undefined, 'the close frame');
+        await pause(20);
+        expect([server.receivedBytes, server.closes]).toEqual([0, 0]);
+        server.call(peer => peer.resume());
+      }
+      await until(() => server.closes === 1, 'onClose');
+      expect(server.receivedBytes).toBe(150);
+      expect(server.cause).toBeUndefined();
+    }
+  });
+
+  it('forgets what a closed client sent when nobody wants it', async () => {
+    const port = await open({ endTimeoutMs: 60 });
+    const closing = async () => {
+      const before = recorders.length;
+      const client = await connect({ port });
+      await until(() => recorders.length > before, 'the peer');
+      recorders[before]!.call(peer => peer.pause());
+      client.send(pattern(100));
+      client.finish();
+      await client.until(() => client.closeCode !== undefined, 'the close frame');
+      return recorders[before]!;
+    };
+    const destroyed = await closing();
+    destroyed.call(peer => peer.destroy());
+    const ended = await closing();
+    ended.call(peer => peer.end());
+    await until(() => destroyed.closes + ended.closes === 2, 'onClose');
+    const left = await closing();
+    await until(() => left.closes === 1, 'the time limit');
+    await closing();
+    await listener.destroy();
+    expect(recorders.map(recorder => [recorder.receivedBytes, recorder.closes])).toEqual([
+      [0, 1],
+      [0, 1],
+      [0, 1],
+      [0, 1],
+    ]);
+  });
+
   it('survives bytes that are no WebSocket frames', async () => {
     const port = await open();
     for (let i = 0; i < 60; i++) {

@@ -26,9 +26,8 @@ export class BrokerPublisher extends Publisher {
 
   protected acknowledge(publication: Publication): void {
     if (publication.replyPeer < 0) return;
-    const status = publication.failure === 0 ? STATUS.OK : STATUS.UNAVAILABLE;
-    this.router.caller.beginReply(publication.replyCall, status);
-    this.router.caller.send(publication.replyPeer);
+    const { replyPeer, replyLife, replyCall, failure } = publication;
+    this.router.caller.reply(replyPeer, replyLife, replyCall, failure === 0 ? STATUS.OK : STATUS.UNAVAILABLE);
   }
 
   protected onRoom(): void {}

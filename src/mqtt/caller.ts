@@ -23,12 +23,15 @@ export class Caller {
   private readonly writer = new ByteWriter(4096);
   private readonly reader = new ByteReader();
   private readonly waiting = new Map<number, { readonly peer: number; readonly call: Call }>();
-  private lastId = 0;
+  private readonly lives = new Map<number, number>();
+  private lastId: number;
   private call: Call | null = null;
   private open = false;
 
-  constructor(wire: Wire) {
+  /** `seed` makes the numbers of this life's calls unlike those of a former one, whose answers may still come. */
+  constructor(wire: Wire, seed: number) {
     this.wire = wire;
+    this.lastId = seed;
   }
 
   get waitingCount(): number {
@@ -68,18 +71,31 @@ export class Caller {
     return this.writer.reset().u8(OP.REPLY).u32(callId).u8(status);
   }
 
+  /** Changes when the peer is replaced; for {@link reply}. */
+  lifeOf(peer: number): number {
+    return this.lives.get(peer) ?? 0;
+  }
+
+  /** Answers a request that came in the peer's life `life`; its successor knows nothing of it and is not answered. */
+  reply(peer: number, life: number, callId: number, status: number): void {
+    if (this.lifeOf(peer) !== life) return;
+    this.beginReply(callId, status);
+    this.send(peer);
+  }
+
   /** Takes a REPLY frame, from behind its op. */
-  onReply(bytes: Uint8Array, start: number, end: number): void {
+  onReply(peer: number, bytes: Uint8Array, start: number, end: number): void {
     const reader = this.reader.over(bytes, start, end);
     const id = reader.u32();
     const waiting = this.waiting.get(id);
-    if (waiting === undefined) return; // from before the peer was replaced
+    if (waiting?.peer !== peer) return; // from before the peer was replaced
     this.waiting.delete(id);
     waiting.call.onReply(reader.u8(), reader);
   }
 
   /** Gives up all that waits for a dead peer. Those told may call again at once: what they send goes to its successor. */
   peerLost(peer: number): void {
+    this.lives.set(peer, this.lifeOf(peer) + 1);
     const lost: Call[] = [];
     for (const [id, waiting] of this.waiting) {
       if (waiting.peer !== peer) continue;

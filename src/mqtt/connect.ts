@@ -25,12 +25,18 @@ import {
 } from './codec/packet.js';
 import type { Connection } from './connection.js';
 import { clampExpiry, readFilters } from './departure.js';
+import type { Filter } from './local-routes.js';
 import { Outlet } from './outlet.js';
 import { Session } from './session.js';
 import { addRoutes, attach } from './subscribing.js';
+import type { Tenant } from './tenant.js';
 import { willOf } from './will.js';
 
 type Accepted = Extract<AuthDecision, { kind: 'accept' }>;
+
+interface Stored extends StoredSubscription {
+  readonly parsed: Filter;
+}
 
 /**
  * From CONNECT to CONNACK: checks, authentication, the claim on the client id (which ends an older connection with
@@ -44,7 +50,14 @@ export class Connect {
   private exchange: object | null = null;
   private steps = 0;
   private over = false;
+  /** The client id is ours, or will be. */
   private claimed = false;
+  /** A step has asked another thread, and its answer has not come. */
+  private waits = false;
+  /** Subscriptions that the session has from earlier. */
+  private readonly stored: Stored[] = [];
+  /** Made, but not yet told to the client. */
+  private session: Session | null = null;
 
   constructor(connection: Connection) {
     this.connection = connection;
@@ -196,10 +209,13 @@ export class Connect {
     const identity = this.identity(accepted);
     if (will !== null && !shard.authorizer.mayPublish(identity, will.topic, will.qos, will.retain))
       return this.refuse(REASON.notAuthorized, 'the will may not be published there');
-    this.claimed = true;
+    this.claimed = this.waits = true;
     const call = callback(
       () => this.attachInbox(identity),
-      () => this.refuse(REASON.serverUnavailable, 'the session directory is gone'),
+      () => {
+        this.waits = false;
+        this.refuse(REASON.serverUnavailable, 'the session directory is gone');
+      },
     );
     shard.caller.begin(OP.DICT_CLAIM, call).text(identity.tenant).text(this.clientId).u32(connection.id);
     shard.caller.send(shard.links.main);
@@ -213,12 +229,12 @@ export class Connect {
   private attachInbox(identity: Identity): void {
     const { connection, packet } = this;
     const { shard } = connection;
-    if (this.over) return;
+    if (this.over) return this.letGo();
     const { will, cleanStart } = packet!;
     const expiry = clampExpiry(packet!.sessionExpirySeconds, shard.limits.sessionExpirySecondsMax);
     const call = callback(
       (status, body) => this.onAttached(identity, expiry, status, body),
-      () => this.refuse(REASON.serverUnavailable, 'the session store was restarted'),
+      () => this.onStoreLost('the session store was restarted'),
     );
     const writer = shard.caller.begin(OP.INBOX_ATTACH, call).text(identity.tenant).text(this.clientId);
     writer
@@ -236,16 +252,24 @@ export class Connect {
     shard.caller.send(shard.links.inbox);
   }
 
+  /** Nothing is attached, or nobody knows. */
+  private onStoreLost(why: string): void {
+    if (this.over) return this.letGo();
+    this.waits = false;
+    this.refuse(REASON.serverUnavailable, why);
+  }
+
   private onAttached(identity: Identity, expiry: number, status: number, body: ByteReader): void {
     const { connection, packet } = this;
     const { shard } = connection;
-    if (status !== STATUS.OK)
-      return this.refuse(REASON.serverUnavailable, 'the session cannot be stored now');
+    if (status !== STATUS.OK) return this.onStoreLost('the session cannot be stored now');
     const instance = body.u53();
-    if (this.over) return this.detachAgain(instance);
     const present = body.u8() === 1;
-    const stored: StoredSubscription[] = [];
-    for (let n = body.u32(); n > 0; n--) stored.push(readSubscription(body));
+    for (let n = body.u32(); n > 0; n--) {
+      const stored = readSubscription(body);
+      const filter = parseFilter(stored.filter, shard.topicLimits);
+      if (filter.kind !== 'invalid') this.stored.push({ ...stored, parsed: filter });
+    }
     const ended = readFilters(body, shard.topicLimits);
     const received: number[] = [];
     for (let n = body.u32(); n > 0; n--) received.push(body.u16());
@@ -261,42 +285,61 @@ export class Connect {
     session.authMethod = packet!.authenticationMethod;
     session.restoreReceived(received);
     if (instance !== 0) session.outlet = new Outlet(session, instance, sentSeq, session.windowMax);
-    const accept = () => this.accept(session, present, owed);
     shard.router.routes.removeInboxes(tenant, this.clientId, ended, () => {
-      if (this.over) return this.detachAgain(instance);
+      if (this.over) return this.detachAgain(tenant, instance);
+      this.waits = false;
       this.session = session;
-      const change = shard.router.routes.change(tenant, accept);
-      for (const { filter: text, options, subscriptionId } of stored) {
-        const filter = parseFilter(text, shard.topicLimits);
-        if (filter.kind === 'invalid') continue;
-        attach(session, text, filter, options, subscriptionId);
-        addRoutes(session, change, filter, options, subscriptionId, true);
-      }
-      change.commit();
+      this.addStored(session, present, owed);
     });
   }
 
-  /** Made, but not yet told to the client. */
-  private session: Session | null = null;
+  private addStored(session: Session, present: boolean, owed: readonly number[]): void {
+    const change = session.router.routes.change(session.tenant, refused => {
+      if (this.over) return;
+      if (refused === null) this.onStoreLost('the routes of the session cannot be stored now');
+      else this.accept(session, present, owed);
+    });
+    for (const { parsed, options, subscriptionId } of this.stored)
+      addRoutes(session, change, parsed, options, subscriptionId, true);
+    change.commit();
+  }
+
+  /** Until CONNACK the session is in no index, so that nothing is delivered before it [MQTT-3.2.0-1]. */
+  private attachStored(session: Session): void {
+    for (const { filter, parsed, options, subscriptionId } of this.stored)
+      attach(session, filter, parsed, options, subscriptionId);
+  }
 
   /** The client went while its inbox was attached. */
-  private detachAgain(instance: number): void {
-    if (instance === 0) return;
-    const { shard } = this.connection;
-    const writer = shard.caller.begin(OP.INBOX_DETACH, null).u53(instance).u32(this.connection.id);
+  private detachAgain(tenant: Tenant, instance: number): void {
+    if (instance === 0) return this.letGo();
+    const { shard, id } = this.connection;
+    const call = callback(
+      (status, body) => {
+        const ended = status === STATUS.OK ? readFilters(body, shard.topicLimits) : [];
+        shard.router.routes.removeInboxes(tenant, this.clientId, ended, () => this.letGo());
+      },
+      () => this.letGo(),
+    );
     const expiry = clampExpiry(this.packet!.sessionExpirySeconds, shard.limits.sessionExpirySecondsMax);
+    const writer = shard.caller.begin(OP.INBOX_DETACH, call).u53(instance).u32(id);
     writer.u32(expiry).u53(shard.wallMs()).u8(1).u53(0);
     shard.caller.send(shard.links.inbox);
   }
 
+  private letGo(): void {
+    const { shard, id } = this.connection;
+    shard.letGo(this.accepted!.tenant, this.clientId, id);
+  }
+
   private accept(session: Session, present: boolean, owed: readonly number[]): void {
     const { connection, packet } = this;
-    if (this.over) return;
     const { shard } = connection;
     this.over = true;
     connection.connect = null;
     connection.session = session;
     session.tenant.sessions.set(session.clientId, session);
+    this.attachStored(session);
     const { version } = connection;
     if (version === 5 && packet!.topicAliasMax > 0 && shard.limits.topicAliasMax > 0) {
       connection.aliases = new Map();
@@ -312,11 +355,11 @@ export class Connect {
         : asked || KEEP_ALIVE_NEVER;
     connection.silenceMsMax = agreed === KEEP_ALIVE_NEVER ? 0 : agreed * 1500; // [MQTT-3.1.2-22]
     shard.counters.values[CONNECTS + 4 * (version - 3) + TRANSPORT_INDEX[connection.remote.transport]]! += 1;
-    connection.sendPacket(
-      CONNACK,
-      encodeConnack(version, this.connack(session, present, agreed), connection.packetBytesMax),
-    );
+    connection.heardMs = shard.monotonicMs();
     shard.sessionOpened(session);
+    const connack = encodeConnack(version, this.connack(session, present, agreed), connection.packetBytesMax);
+    if (connack === null) return connection.close('drop-will'); // larger than the client takes [MQTT-3.1.2-24]
+    connection.sendPacket(CONNACK, connack);
     session.outlet?.start(owed);
     connection.releaseConnecting();
     shard.endTurn();
@@ -370,13 +413,18 @@ export class Connect {
     connection.close();
   }
 
-  /** The connection ended first. */
+  /** The connection ended first. What is under way lets go of the client id when its answer has come. */
   abandon(): void {
     this.over = true;
     const { shard, id } = this.connection;
-    if (this.session !== null) shard.depart(this.session, 'drop-will');
-    else if (this.claimed && this.accepted !== null)
-      shard.releaseClaim(this.accepted.tenant, this.clientId, id);
+    const { session } = this;
+    if (session !== null) {
+      this.attachStored(session);
+      shard.depart(session, 'drop-will');
+    } else if (this.claimed) {
+      shard.leaves(id);
+      if (!this.waits) this.letGo();
+    }
   }
 }
 

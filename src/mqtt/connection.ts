@@ -31,9 +31,11 @@ import { subscribe, unsubscribe } from './subscribing.js';
 import type { CloseCause, Peer, PeerHandler } from './transport.js';
 
 /** Why a client's bytes are not read for now; reading goes on when none holds. */
-const HOLD = { PUBLISHING: 1, RING: 2, CONNECTING: 4, CONTROL: 8 } as const;
+const HOLD = { PUBLISHING: 1, RING: 2, CONNECTING: 4, CONTROL: 8, OUTPUT: 16 } as const;
 /** SUBSCRIBE and UNSUBSCRIBE packets that may wait for their routes before reading stops. */
 const CONTROLS_MAX = 64;
+/** Deliveries stop at connectionBufferBytesMax; answers to the client's own packets may add as much again. */
+const BUFFERS_MAX = 2;
 
 /**
  * One client's bytes: in through the decoder, out through the outbox. It keeps time and order (first CONNECT, then
@@ -61,11 +63,12 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
   silenceMsMax = 0;
   /** The socket has not taken everything; `onDrain` will come. */
   blocked = false;
+  /** Something waits for this connection to take more. */
+  starved = false;
   stopped = false;
   private readonly decoder: Decoder;
   private holds = 0;
   private controls = 0;
-  private departed: (() => void) | undefined;
 
   constructor(shard: Shard, peer: Peer, id: number) {
     this.shard = shard;
@@ -78,9 +81,23 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
   // -- bytes in ----------------------------------------------------------------------------------------------
 
   onData(chunk: Buffer): void {
-    this.heardMs = this.shard.beginTurn();
+    if (this.peer === null) return;
+    const nowMs = this.shard.beginTurn();
+    // Before CONNACK the time runs from the acceptance, however busily the client sends.
+    if (this.session !== null) this.heardMs = nowMs;
     this.decoder.receive(chunk, this);
-    this.shard.endTurn();
+    this.afterInput();
+  }
+
+  /** What was read may have filled a ring, or the way back to a client that does not read. */
+  private afterInput(): void {
+    const { shard } = this;
+    if (shard.congested) shard.holdReader(this);
+    if (this.waitingBytes >= BUFFERS_MAX * shard.limits.connectionBufferBytesMax) {
+      this.starved = true;
+      this.hold(HOLD.OUTPUT);
+    }
+    shard.endTurn();
   }
 
   onPublish(view: PublishView): void {
@@ -99,6 +116,8 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   onPingreq(): void {
     this.countReceived(PINGREQ);
+    if (this.session === null)
+      return this.fail(REASON.protocolError, 'MQTT-3.1.0-1', 'the session is not open yet');
     this.countSent(PINGRESP, PINGRESP_BYTES.length);
     this.shard.outbox.append(this, PINGRESP_BYTES, 0, PINGRESP_BYTES.length);
   }
@@ -139,10 +158,11 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
   // -- reading held and released -----------------------------------------------------------------------------
 
   private hold(reason: number): void {
+    if (this.peer === null) return;
     if (this.holds === 0) {
       this.shard.counters.values[READ_PAUSES]! += reason === HOLD.CONNECTING ? 0 : 1;
       this.stopped = true;
-      this.peer?.pause();
+      this.peer.pause();
     }
     this.holds |= reason;
   }
@@ -154,7 +174,7 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
     this.stopped = false;
     this.peer.resume();
     this.decoder.resume(this);
-    this.shard.endTurn();
+    this.afterInput();
   }
 
   /** The publisher has too much under way. */
@@ -166,9 +186,16 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
     this.release(HOLD.PUBLISHING);
   }
 
-  /** A ring to another thread is full. */
-  holdForRing(): void {
+  /** A ring to another thread is full. False when it is held for that already, or closed. */
+  holdForRing(): boolean {
+    if (this.peer === null || (this.holds & HOLD.RING) !== 0) return false;
     this.hold(HOLD.RING);
+    return true;
+  }
+
+  /** Reading is stopped, and not because the client itself does not read. */
+  get isHeld(): boolean {
+    return (this.holds & ~HOLD.OUTPUT) !== 0;
   }
 
   releaseFromRing(): void {
@@ -197,9 +224,13 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   /** So much waits for this socket that nothing more should be added. */
   get isFull(): boolean {
-    if (this.peer === null) return true;
-    const waiting = this.blocked ? this.peer.pendingBytes : 0;
-    return waiting + (this.tail === null ? 0 : this.tail.total) >= this.shard.limits.connectionBufferBytesMax;
+    return this.peer === null || this.waitingBytes >= this.shard.limits.connectionBufferBytesMax;
+  }
+
+  /** Output that the kernel has not taken. */
+  private get waitingBytes(): number {
+    const pending = this.blocked && this.peer !== null ? this.peer.pendingBytes : 0;
+    return pending + (this.tail === null ? 0 : this.tail.total);
   }
 
   onBlocked(): void {
@@ -208,7 +239,14 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   onDrain(): void {
     this.blocked = false;
+    this.onRoom();
+  }
+
+  /** Everything is written: whoever was refused for want of room can go on. */
+  onRoom(): void {
+    this.starved = false;
     this.session?.pump();
+    this.release(HOLD.OUTPUT);
     this.shard.endTurn();
   }
 
@@ -242,13 +280,13 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
   }
 
   /** DISCONNECT from us where the version has it, then the end. */
-  disconnect(reasonCode: number, why: string, farewell: Farewell): void {
+  disconnect(reasonCode: number, why: string, farewell: Farewell, by: number = ENDED_BY.SERVER): void {
     if (this.peer === null) return;
     if (this.version === 5 && this.session !== null) {
       const reasonString = this.wantsProblems ? why : undefined;
       this.sendPacket(14, encodeDisconnect(5, { reasonCode, reasonString }, this.packetBytesMax));
     }
-    this.shard.counters.values[DISCONNECTS + 1]! += 1;
+    this.shard.counters.values[DISCONNECTS + by]! += 1;
     this.close(farewell);
   }
 
@@ -261,21 +299,21 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
     peer.end();
   }
 
-  /** Another connection has claimed the client id; `done` when this one has let go of it. */
-  takenOver(done: () => void): void {
-    const { session } = this;
-    if (session === null) {
-      this.close();
-      return done();
-    }
-    this.departed = done;
-    this.shard.counters.values[DISCONNECTS + 3]! += 1;
-    this.disconnect(REASON.sessionTakenOver, 'another connection has this client identifier', 'keep-will');
+  /** Another connection has claimed the client id [MQTT-3.1.4-3]. */
+  takenOver(): void {
+    const why = 'another connection has this client identifier';
+    this.disconnect(REASON.sessionTakenOver, why, 'keep-will', ENDED_BY.TAKEOVER);
+  }
+
+  /** No session within limits.connectTimeoutMs. */
+  onConnectTimeout(): void {
+    this.shard.counters.values[VIOLATIONS + VIOLATION.CONNECT_TIMEOUT]! += 1;
+    this.close();
   }
 
   onClose(_cause: CloseCause | undefined): void {
     if (this.peer === null) return;
-    this.shard.counters.values[DISCONNECTS + 2]! += 1;
+    this.shard.counters.values[DISCONNECTS + ENDED_BY.NETWORK]! += 1;
     this.gone('keep-will');
     this.shard.endTurn();
   }
@@ -283,14 +321,18 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
   private gone(farewell: Farewell): void {
     this.peer = null;
     this.stopped = true;
+    this.decoder.close();
     const { session, connect } = this;
     this.session = null;
     this.connect = null;
     this.shard.forget(this);
-    if (session !== null) this.shard.depart(session, farewell, this.departed);
+    if (session !== null) this.shard.depart(session, farewell);
     else connect?.abandon();
   }
 }
+
+/** Order of the `by` label of DISCONNECTS. */
+const ENDED_BY = { CLIENT: 0, SERVER: 1, NETWORK: 2, TAKEOVER: 3 } as const;
 
 function typeOf(packet: ControlPacket): number {
   return PACKET_TYPE[packet.kind];

@@ -20,6 +20,8 @@ export class LocalRoute {
   count = 0;
   /** In effect everywhere. */
   active = false;
+  /** Dist has been asked. */
+  adding = false;
   /** Changes that wait until it is. */
   waiting: RouteChange[] | null = null;
 
@@ -37,18 +39,20 @@ export function groupKey(group: string, ordered: boolean, filter: string): strin
 
 /**
  * A set of routes to be added together, such as those of one SUBSCRIBE. `done` is called when all of them are in
- * effect for every publisher of the cluster, with the filters that dist refused (a full shared group).
+ * effect for every publisher of the cluster, with the filters that dist refused (a full shared group); or with null,
+ * when dist could not store them.
  */
 export class RouteChange implements Call {
   private readonly routes: LocalRoutes;
   private readonly tenant: Tenant;
-  private readonly done: (refused: readonly string[]) => void;
+  private readonly done: (refused: readonly string[] | null) => void;
   private readonly added: Route[] = [];
   private readonly first: LocalRoute[] = [];
   private readonly refused: string[] = [];
+  private failed = false;
   private waits = 1;
 
-  constructor(routes: LocalRoutes, tenant: Tenant, done: (refused: readonly string[]) => void) {
+  constructor(routes: LocalRoutes, tenant: Tenant, done: (refused: readonly string[] | null) => void) {
     this.routes = routes;
     this.tenant = tenant;
     this.done = done;
@@ -62,14 +66,18 @@ export class RouteChange implements Call {
     if (route === undefined) {
       route = new LocalRoute(key, filter, group, ordered);
       tenant.routes.set(key, route);
-      this.first.push(route);
     }
     route.count++;
+    const asks = !route.active && !route.adding;
+    if (asks) {
+      route.adding = true;
+      this.first.push(route);
+    }
     if (!route.active) {
       (route.waiting ??= []).push(this);
       this.waits++;
     }
-    if (route.count === 1 || group !== '') this.added.push(this.routes.shardRoute(route));
+    if (asks || group !== '') this.added.push(this.routes.shardRoute(route));
   }
 
   /** A subscription that exists already is subscribed anew: wait with those that wait for it. */
@@ -99,7 +107,7 @@ export class RouteChange implements Call {
       this.waits++;
       this.send();
     }
-    this.settle();
+    this.settle(true);
   }
 
   private send(): void {
@@ -110,15 +118,17 @@ export class RouteChange implements Call {
   }
 
   onReply(status: number, body: ByteReader): void {
-    const count = status === STATUS.OK ? body.u32() : 0;
+    const stored = status === STATUS.OK;
+    const count = stored ? body.u32() : 0;
     for (let i = 0; i < count; i++) if (body.u8() === ROUTE_RESULT.GROUP_FULL) this.refuse(this.added[i]!);
     for (const route of this.first) {
-      route.active = true;
+      route.adding = false;
+      route.active = stored;
       const { waiting } = route;
       route.waiting = null;
-      for (const change of waiting ?? []) change.settle();
+      for (const change of waiting ?? []) change.settle(stored);
     }
-    this.settle();
+    this.settle(stored);
   }
 
   /** The match thread died before it answered: its successor is asked. */
@@ -131,9 +141,10 @@ export class RouteChange implements Call {
     this.refused.push(key);
   }
 
-  private settle(): void {
+  private settle(stored: boolean): void {
+    if (!stored) this.failed = true;
     this.waits--;
-    if (this.waits === 0) this.done(this.refused);
+    if (this.waits === 0) this.done(this.failed ? null : this.refused);
   }
 }
 
@@ -151,7 +162,7 @@ export class LocalRoutes {
     this.shard = shard;
   }
 
-  change(tenant: Tenant, done: (refused: readonly string[]) => void): RouteChange {
+  change(tenant: Tenant, done: (refused: readonly string[] | null) => void): RouteChange {
     return new RouteChange(this, tenant, done);
   }
 

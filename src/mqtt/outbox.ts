@@ -41,6 +41,10 @@ export interface Writer {
   tail: Extent | null;
   /** Called when a write left bytes waiting for the kernel. */
   onBlocked(pendingBytes: number): void;
+  /** Somebody waits until all is written. */
+  readonly starved: boolean;
+  /** Called when a write left nothing waiting and somebody waits for that. */
+  onRoom(): void;
 }
 
 export class Outbox {
@@ -114,6 +118,7 @@ export class Outbox {
     this.bytes += tail.total;
     const pending = writer.peer.write(tail.joined);
     if (pending > 0) writer.onBlocked(pending);
+    else if (writer.starved) writer.onRoom();
   }
 }
 

@@ -43,10 +43,13 @@ export class Publication {
   failure = 0;
   /** The persistent session whose QoS 2 packet id is to be marked received; 0 none. */
   markInstance = 0;
+  /** The mark follows when what is waited for is settled. */
+  marksLater = false;
   /** For this shared group alone: a message taken back from a member that went. */
   onlyGroup: string | null = null;
   /** The request that this message came with is to be answered when it is published; replyPeer -1 when none. */
   replyPeer = -1;
+  replyLife = 0;
   replyCall = 0;
 
   /** Last encoding: the same bytes serve every receiver with the same wants. */
@@ -84,6 +87,7 @@ export class Publication {
     this.dispatched = false;
     this.failure = 0;
     this.markInstance = 0;
+    this.marksLater = false;
     this.onlyGroup = null;
     this.memoKey = -1;
     this.memoSubscriptions = null;

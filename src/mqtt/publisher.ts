@@ -101,7 +101,9 @@ export abstract class Publisher implements Source {
 
   settle(publication: Publication): void {
     publication.waits--;
-    if (publication.waits === 0 && !this.advancing) this.finish();
+    if (publication.waits > 0) return;
+    if (publication.marksLater && publication.failure === 0) this.router.mark(publication, this);
+    else if (!this.advancing) this.finish();
   }
 
   private finish(): void {

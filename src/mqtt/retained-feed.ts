@@ -4,7 +4,7 @@ import { Message, readMessage } from '../contract/message.js';
 import { callback } from './caller.js';
 import { Publication } from './publication.js';
 import type { Session } from './session.js';
-import type { Subscription } from './tenant.js';
+import { inboxTarget, type Subscription } from './tenant.js';
 
 /** Asked for at a time: enough to keep a socket busy, little enough to wait in memory. */
 const PAGE_MESSAGES = 128;
@@ -90,7 +90,7 @@ export class RetainedFeed {
     const ids = subscription.ids ?? [0];
     const options = subscription.options | RETAIN_AS_PUBLISHED;
     const parts = ids.map(id => ({ options, id, filter: subscription.filter }));
-    router.insertOne(publication, publication.topic, NOBODY, { clientId: session.clientId, parts });
+    router.insertOne(publication, publication.topic, NOBODY, inboxTarget(session.clientId, parts), null);
   }
 }
 

@@ -11,7 +11,7 @@ import type { Publication } from './publication.js';
 import type { Publisher, Source } from './publisher.js';
 import { TopicGroup } from './shared-group.js';
 import { SharedRouter } from './shared-router.js';
-import { type InboxTarget, merge, type Subscription, Tenant, Topic } from './tenant.js';
+import { type InboxTarget, inboxTarget, merge, type Subscription, Tenant, Topic } from './tenant.js';
 
 /** Where the services are, as mesh peers, and who we are. */
 export interface Links {
@@ -42,6 +42,9 @@ export class Router {
   private readonly message = new Message();
   private readonly found: Subscription[] = [];
   private readonly stale: Topic[] = [];
+  /** Persistent members that shared groups chose for the message being dispatched. */
+  private readonly chosen: InboxTarget[] = [];
+  private groupsMade = 0;
   private readonly nowMs: () => number;
 
   constructor(
@@ -124,14 +127,14 @@ export class Router {
       if (route.group !== '') {
         const key = groupKey(route.group, route.ordered, route.filter);
         let group = groups.get(key);
-        if (group === undefined) groups.set(key, (group = new TopicGroup(key, route.ordered)));
+        if (group === undefined)
+          groups.set(key, (group = new TopicGroup(key, route.ordered, this.groupsMade++)));
         if (receiver.kind === 'inbox')
-          group.inboxes.push({ clientId: receiver.clientId, parts: [{ options, id, filter: route.filter }] });
+          group.inboxes.push(inboxTarget(receiver.clientId, [{ options, id, filter: route.filter }]));
         else group.shards.push({ peer: this.links.shards[receiver.shard]!, members: route.members });
       } else if (receiver.kind === 'inbox') {
         let inbox = inboxes.get(receiver.clientId);
-        if (inbox === undefined)
-          inboxes.set(receiver.clientId, (inbox = { clientId: receiver.clientId, parts: [] }));
+        if (inbox === undefined) inboxes.set(receiver.clientId, (inbox = inboxTarget(receiver.clientId, [])));
         inbox.parts.push({ options, id, filter: route.filter });
       } else if (receiver.shard !== this.links.shard) {
         const peer = this.links.shards[receiver.shard]!;
@@ -162,8 +165,10 @@ export class Router {
 
   /** Dist's thread was replaced: what it knew when it answered may have changed unheard. */
   invalidateAll(): void {
-    for (const tenant of this.tenants.values()) this.invalidate(tenant, '#');
-    for (const tenant of this.tenants.values()) this.invalidate(tenant, '$SYS/#');
+    for (const tenant of this.tenants.values()) {
+      this.invalidate(tenant, '#');
+      tenant.topics.clear(); // also what begins with `$`, which no one filter matches
+    }
   }
 
   private resolve(topic: Topic): void {
@@ -191,19 +196,23 @@ export class Router {
   /** Hands a message to all who receive it. Its topic is routed. What must be awaited is counted in `waits`. */
   dispatch(publication: Publication, publisher: Source): void {
     const topic = publication.topic!;
-    publication.dispatched = true;
     const only = publication.onlyGroup;
     if (only !== null) {
       const group = topic.groups.find(({ key }) => key === only);
+      publication.dispatched = true;
       if (group !== undefined) this.shared.deliver(publication, group, publisher);
       return;
     }
     this.deliverLocals(publication, topic, publisher);
     if (topic.shards.length > 0) this.forward(publication, topic);
-    if (topic.inboxes.length > 0 || publication.markInstance !== 0)
-      this.insertAll(publication, topic, publisher);
+    // The groups choose first: a QoS 2 message is inserted everywhere, and marked received, in one transaction.
     for (const group of topic.groups) this.shared.deliver(publication, group, publisher);
+    publication.dispatched = true;
+    publication.marksLater = publication.markInstance !== 0 && publication.waits > 0;
+    // RETAIN_SET before the mark, on the same ring.
     if (publication.retain) this.setRetained(publication, topic, publisher);
+    if (topic.inboxes.length > 0 || this.chosen.length > 0 || publication.markInstance !== 0)
+      this.insertAll(publication, topic, publisher);
     if (publication.receivers === 0) this.counters.values[DROPS + DROP.NO_RECEIVER]! += 1;
   }
 
@@ -239,37 +248,67 @@ export class Router {
 
   private insertAll(publication: Publication, topic: Topic, publisher: Source): void {
     const { inboxes } = topic;
+    const { chosen } = this;
     if (publication.qos === 0) {
       publication.receivers += inboxes.length;
       return;
     }
-    const call = new InsertCall(this, publication, publisher);
-    const writer = this.beginInsert(publication, topic, call);
+    const call = new InsertCall(this, publication, publisher, null);
+    const mark = publication.marksLater ? 0 : publication.markInstance;
+    const writer = this.beginInsert(publication, topic, call, mark);
     const countAt = writer.length;
     writer.u32(0);
     for (const inbox of inboxes)
       if (writeTarget(writer, inbox, publication, publisher)) call.add(inbox.clientId);
+    for (const inbox of chosen) if (writeTarget(writer, inbox, publication, null)) call.add(inbox.clientId);
+    chosen.length = 0;
     const { targets } = call;
-    if (targets.length === 0 && publication.markInstance === 0) return this.caller.cancel();
+    if (targets.length === 0 && mark === 0) return this.caller.cancel();
     writer.bytes.writeUInt32LE(targets.length, countAt);
     publication.waits++;
     publication.receivers += targets.length;
     this.caller.send(this.links.inbox);
   }
 
+  /** A shared group's choice. `group` is asked for another member should this one be gone; null if it is not. */
+  insertShared(
+    publication: Publication,
+    publisher: Source,
+    target: InboxTarget,
+    group: TopicGroup | null,
+  ): void {
+    if (publication.markInstance !== 0 && !publication.dispatched) this.chosen.push(target);
+    else this.insertOne(publication, publication.topic!, publisher, target, group);
+  }
+
+  /** All that had to come before the mark of a QoS 2 message is settled. */
+  mark(publication: Publication, publisher: Source): void {
+    publication.marksLater = false;
+    const call = new InsertCall(this, publication, publisher, null);
+    this.beginInsert(publication, publication.topic!, call, publication.markInstance).u32(0);
+    publication.waits++;
+    this.caller.send(this.links.inbox);
+  }
+
   /** One message into one inbox: a shared group's choice, or a retained message. */
-  insertOne(publication: Publication, topic: Topic, publisher: Source, target: InboxTarget): void {
-    const call = new InsertCall(this, publication, publisher);
-    const writer = this.beginInsert(publication, topic, call).u32(1);
+  insertOne(
+    publication: Publication,
+    topic: Topic,
+    publisher: Source,
+    target: InboxTarget,
+    group: TopicGroup | null,
+  ): void {
+    const call = new InsertCall(this, publication, publisher, group);
+    const writer = this.beginInsert(publication, topic, call, 0).u32(1);
     if (!writeTarget(writer, target, publication, null)) return this.caller.cancel();
     call.add(target.clientId);
     publication.waits++;
     this.caller.send(this.links.inbox);
   }
 
-  private beginInsert(publication: Publication, topic: Topic, call: Call): ByteWriter {
+  private beginInsert(publication: Publication, topic: Topic, call: Call, mark: number): ByteWriter {
     const writer = this.caller.begin(OP.INBOX_INSERT, call).text(topic.tenant.name);
-    writer.u53(publication.markInstance).u16(publication.markInstance === 0 ? 0 : publication.packetId);
+    writer.u53(mark).u16(mark === 0 ? 0 : publication.packetId);
     writer.u53(this.nowMs());
     writeMessage(writer, publication.toMessage(this.message));
     return writer;
@@ -283,13 +322,22 @@ export class Router {
     this.caller.send(this.links.retain);
   }
 
-  /** An inbox that ordinary routes lead to is no more: they go. */
+  /**
+   * An inbox that ordinary routes lead to is no more. Whoever ended it removes them just now, so only those that are
+   * still there much later were left behind by a crash, and go. (At once would be wrong: a new session of that
+   * client may have added them again meanwhile, which `topic` is not told when nothing changes by it.)
+   */
   forgetInbox(topic: Topic, clientId: string): void {
     const inbox = topic.inboxes.find(target => target.clientId === clientId);
     if (inbox === undefined) return;
+    if (inbox.goneAtMs === 0) inbox.goneAtMs = this.nowMs();
+    if (this.nowMs() - inbox.goneAtMs < GONE_FOR_MS) return;
     for (const { filter } of inbox.parts) this.routes.removeInbox(topic.tenant, clientId, filter, '', false);
   }
 }
+
+/** How long an inbox has to be gone before routes to it count as left behind. */
+const GONE_FOR_MS = 60_000;
 
 function withoutNoLocal(subscription: Subscription): Subscription {
   const parts = subscription.parts!.filter(part => !part.noLocal);
@@ -311,14 +359,21 @@ function writeTarget(
     if (own && (options & 4) !== 0) continue;
     const effective = Math.min(publication.qos, options & 3);
     if (effective > qos) qos = effective;
-    if (id !== 0) ids++;
+    if (id !== 0 && ids < IDS_MAX) ids++;
     if ((options & 8) !== 0 && publication.retain) retain = 1;
   }
   if (qos === 0) return false;
   writer.text(inbox.clientId).u8(qos).u8(retain).u8(ids);
-  for (const { options, id } of inbox.parts) if (id !== 0 && !(own && (options & 4) !== 0)) writer.u32(id);
+  for (const { options, id } of inbox.parts) {
+    if (id === 0 || (own && (options & 4) !== 0) || ids === 0) continue;
+    writer.u32(id);
+    ids--;
+  }
   return true;
 }
+
+/** Subscription identifiers that a message keeps in an inbox: their count is a byte. */
+const IDS_MAX = 255;
 
 /** A store's answer that a publication waits for. */
 class AckCall implements Call {
@@ -344,11 +399,14 @@ class AckCall implements Call {
 
 class InsertCall extends AckCall {
   private readonly router: Router;
+  private readonly group: TopicGroup | null;
   readonly targets: string[] = [];
 
-  constructor(router: Router, publication: Publication, publisher: Source) {
+  /** `group` is the shared group that chose the only target, if another member can take its place. */
+  constructor(router: Router, publication: Publication, publisher: Source, group: TopicGroup | null) {
     super(publication, publisher);
     this.router = router;
+    this.group = group;
   }
 
   add(clientId: string): void {
@@ -363,12 +421,18 @@ class InsertCall extends AckCall {
         const result = body.u8();
         if (result === INSERT_RESULT.GONE) {
           values[DROPS + DROP.SESSION_GONE]! += 1;
-          this.router.forgetInbox(this.publication.topic!, this.targets[i]!);
+          this.onGone(this.targets[i]!);
         } else if (result === INSERT_RESULT.DROPPED_NEWEST || result === INSERT_RESULT.DROPPED_OLDEST) {
           values[DROPS + DROP.QUEUE_FULL]! += 1;
         }
       }
     }
     super.onReply(status, body);
+  }
+
+  private onGone(clientId: string): void {
+    const { router, publication, publisher, group } = this;
+    if (group === null) router.forgetInbox(publication.topic!, clientId);
+    else router.shared.onGone(publication, group, publisher, clientId);
   }
 }

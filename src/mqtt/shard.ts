@@ -62,6 +62,8 @@ export class Shard {
   private readonly schedule: () => void;
   private readonly connections: Connection[] = [];
   private readonly byId = new Map<number, Connection>();
+  /** Connections that have ended and whose client ids are not let go yet, with those who wait for that. */
+  private readonly leaving = new Map<number, (() => void)[]>();
   private readonly outlets = new Map<number, Outlet>();
   private readonly heldForRing: Connection[] = [];
   private finished: Outlet[] = [];
@@ -91,14 +93,14 @@ export class Shard {
     this.authenticator = options.authenticator;
     this.authorizer = options.authorizer;
     this.schedule = options.schedule;
-    this.caller = new Caller(wire);
+    this.caller = new Caller(wire, env.random.u32());
     this.outbox = new Outbox(this.schedule);
     this.sender = new Sender(this.outbox, counters);
     this.sender.nowMs = env.clock.wallMs();
     const wallMs = () => this.wallMs();
     this.router = new Router(links, this.caller, counters, this.keys, limits.topicCacheEntriesMax, wallMs);
     this.broker = new BrokerPublisher(this.router);
-    this.tokens = limits.connectRatePerSecondMax;
+    this.tokens = Math.max(1, limits.connectRatePerSecondMax / links.shards.length);
     this.tokensAtMs = env.clock.monotonicMs();
   }
 
@@ -135,20 +137,27 @@ export class Shard {
     this.counters.values[SESSIONS + (outlet === null ? 0 : 1)]! += 1;
   }
 
-  /** The session's connection ended; `done` when nothing of it is left here. */
-  depart(session: Session, farewell: Farewell, done?: () => void): void {
+  /** The session's connection ended: its client id is let go when nothing of it is left here. */
+  depart(session: Session, farewell: Farewell): void {
     const { outlet, tenant, clientId, connection } = session;
     if (outlet !== null && this.outlets.get(outlet.instance) === outlet) this.outlets.delete(outlet.instance);
     if (session.opened) this.counters.values[SESSIONS + (outlet === null ? 0 : 1)]! -= 1;
-    depart(session, farewell, () => {
-      this.releaseClaim(tenant.name, clientId, connection.id);
-      done?.();
-    });
+    this.leaves(connection.id);
+    depart(session, farewell, () => this.letGo(tenant.name, clientId, connection.id));
   }
 
-  releaseClaim(tenant: string, clientId: string, connection: number): void {
+  /** The connection has ended but still owns its client id: who kicks it now waits for `letGo`. */
+  leaves(connection: number): void {
+    if (!this.leaving.has(connection)) this.leaving.set(connection, []);
+  }
+
+  /** Nothing of a connection's session is left here. */
+  letGo(tenant: string, clientId: string, connection: number): void {
     this.caller.begin(OP.DICT_RELEASE, null).text(tenant).text(clientId).u32(connection);
     this.caller.send(this.links.main);
+    const waiting = this.leaving.get(connection) ?? [];
+    this.leaving.delete(connection);
+    for (const done of waiting) done();
   }
 
   /** One CONNECT of this second's; false when they are used up. */
@@ -156,7 +165,7 @@ export class Shard {
     const nowMs = this.monotonicMs();
     const perSecond = this.limits.connectRatePerSecondMax / this.links.shards.length;
     const earned = ((nowMs - this.tokensAtMs) / 1000) * perSecond;
-    this.tokens = Math.min(perSecond, this.tokens + earned);
+    this.tokens = Math.min(Math.max(1, perSecond), this.tokens + earned);
     this.tokensAtMs = nowMs;
     if (this.tokens < 1) return false;
     this.tokens--;
@@ -208,7 +217,9 @@ export class Shard {
       if (connection === undefined || connection.id % TICKS_PER_ROUND !== part) continue;
       const silentMs = nowMs - connection.heardMs;
       if (connection.session === null) {
-        if (silentMs > this.limits.connectTimeoutMs) connection.close();
+        if (silentMs > this.limits.connectTimeoutMs) connection.onConnectTimeout();
+      } else if (connection.isHeld) {
+        connection.heardMs = nowMs; // we do not listen, so silence says nothing
       } else if (connection.silenceMsMax > 0 && silentMs > connection.silenceMsMax) {
         connection.fail(
           REASON.keepAliveTimeout,
@@ -278,8 +289,7 @@ export class Shard {
 
   /** Reading from this client stops until the rings have room. */
   holdReader(connection: Connection): void {
-    connection.holdForRing();
-    this.heldForRing.push(connection);
+    if (connection.holdForRing()) this.heldForRing.push(connection);
   }
 
   /** A ring that was full has room again. */
@@ -292,7 +302,7 @@ export class Shard {
   onFrame(peer: number, bytes: Buffer, start: number, end: number): void {
     const op = bytes[start]!;
     if (op === OP.REPLY) {
-      this.caller.onReply(bytes, start + 1, end);
+      this.caller.onReply(peer, bytes, start + 1, end);
       return;
     }
     const reader = this.reader.over(bytes, start + 1, end);
@@ -347,14 +357,20 @@ export class Shard {
   private onKick(peer: number, callId: number, reader: ByteReader): void {
     reader.text();
     reader.text();
-    const connection = this.byId.get(reader.u32());
-    const done = () => {
-      this.caller.beginReply(callId, STATUS.OK);
-      this.caller.send(peer);
-    };
-    if (connection === undefined) return done();
-    this.counters.values[TAKEOVERS]! += 1;
-    connection.takenOver(done);
+    const id = reader.u32();
+    const life = this.caller.lifeOf(peer);
+    const done = () => this.caller.reply(peer, life, callId, STATUS.OK);
+    const connection = this.byId.get(id);
+    if (connection !== undefined) {
+      this.counters.values[TAKEOVERS]! += 1;
+      this.leaves(id);
+      this.leaving.get(id)!.push(done);
+      connection.takenOver();
+      return;
+    }
+    const waiting = this.leaving.get(id);
+    if (waiting === undefined) done();
+    else waiting.push(done);
   }
 
   private onWill(peer: number, callId: number, reader: ByteReader): void {
@@ -364,6 +380,7 @@ export class Shard {
     const publication = Publication.of(readMessage(reader, this.message));
     publication.publishedAtMs = this.wallMs();
     publication.replyPeer = peer;
+    publication.replyLife = this.caller.lifeOf(peer);
     publication.replyCall = callId;
     this.counters.values[WILLS]! += 1;
     this.broker.publish(tenant, publication);
@@ -374,10 +391,10 @@ export class Shard {
     const clientId = reader.text();
     reader.u53();
     const filters = readFilters(reader, this.topicLimits);
-    this.router.routes.removeInboxes(tenant, clientId, filters, () => {
-      this.caller.beginReply(callId, STATUS.OK);
-      this.caller.send(peer);
-    });
+    const life = this.caller.lifeOf(peer);
+    this.router.routes.removeInboxes(tenant, clientId, filters, () =>
+      this.caller.reply(peer, life, callId, STATUS.OK),
+    );
   }
 
   /** The thread behind a mesh peer died; its successor is in place already. */

@@ -85,12 +85,14 @@ export class TopicGroup {
   /** Shards of this node with live members, and how many each has. */
   readonly shards: { readonly peer: number; readonly members: number }[] = [];
   /** Persistent members, online or not. */
-  readonly inboxes: InboxTarget[] = [];
-  private turn = 0;
+  inboxes: InboxTarget[] = [];
+  private turn: number;
 
-  constructor(key: string, ordered: boolean) {
+  /** `turn` is where it begins: were it the same for all topics, the first message of each would go to one shard. */
+  constructor(key: string, ordered: boolean, turn: number) {
     this.key = key;
     this.ordered = ordered;
+    this.turn = turn;
   }
 
   /** A shard, each as often as it has members; undefined when there is none but `without`. */
@@ -121,6 +123,11 @@ export class TopicGroup {
       }
     }
     return best;
+  }
+
+  /** A persistent member that is no more. */
+  forget(clientId: string): void {
+    this.inboxes = this.inboxes.filter(inbox => inbox.clientId !== clientId);
   }
 
   /** A persistent member, in turn or, in an ordered group, always the same for one source. */

@@ -7,7 +7,7 @@ import { Publication } from './publication.js';
 import type { Source } from './publisher.js';
 import type { Router } from './router.js';
 import type { LocalGroup, TopicGroup } from './shared-group.js';
-import type { InboxTarget, Subscription, Topic } from './tenant.js';
+import { type InboxTarget, inboxTarget, type Subscription } from './tenant.js';
 
 /** How a shard is asked for a member: one with room; any; or the one that the source's messages stay with. */
 const TAKE = { WITH_ROOM: 0, ANY: 1, FOR_SOURCE: 2 } as const;
@@ -55,7 +55,7 @@ export class SharedRouter {
     const local = publication.topic!.tenant.groups.get(group.key);
     const member = local === undefined ? undefined : pick(local, publication.qos, publisher.sourceKey, take);
     if (member === undefined) this.refusedBy(publication, group, publisher, peer, take, refused);
-    else this.give(publication, publication.topic!, publisher, member, local!);
+    else this.give(publication, publisher, member, local!);
   }
 
   private sendOffer(
@@ -102,29 +102,30 @@ export class SharedRouter {
     else this.deliverOffline(publication, group, publisher);
   }
 
+  /** A persistent member that was chosen is no more: the next one is. */
+  onGone(publication: Publication, group: TopicGroup, publisher: Source, clientId: string): void {
+    group.forget(clientId);
+    this.deliverOffline(publication, group, publisher);
+  }
+
   private deliverOffline(publication: Publication, group: TopicGroup, publisher: Source): void {
     const inbox = publication.qos > 0 ? group.pickInbox(publisher.sourceKey) : undefined;
-    if (inbox !== undefined) this.router.insertOne(publication, publication.topic!, publisher, inbox);
+    if (inbox !== undefined) this.router.insertShared(publication, publisher, inbox, group);
     else this.router.counters.values[DROPS + DROP.NO_RECEIVER]! += 1;
   }
 
   /** To a member on this shard. */
-  private give(
-    publication: Publication,
-    topic: Topic,
-    publisher: Source,
-    member: Subscription,
-    group: LocalGroup,
-  ): void {
+  private give(publication: Publication, publisher: Source, member: Subscription, group: LocalGroup): void {
     const { session } = member;
     const effective = Math.min(publication.qos, member.qos);
     if (effective === 0) session.deliverQos0(publication, member);
     else if (session.outlet === null) session.deliver(publication, member, effective);
-    else this.router.insertOne(publication, topic, publisher, inboxOf(member, group));
+    else this.router.insertShared(publication, publisher, inboxOf(member, group), null);
   }
 
   /** Another shard offers a message to our members. */
   onOffer(peer: number, callId: number, reader: ByteReader): void {
+    const life = this.router.caller.lifeOf(peer);
     const tenant = this.router.tenant(reader.text());
     const key = reader.text();
     const take = reader.u8();
@@ -133,20 +134,18 @@ export class SharedRouter {
     const group = tenant.groups.get(key);
     const member = group === undefined ? undefined : pick(group, publication.qos, sourceKey, take);
     if (member === undefined) {
-      this.reply(peer, callId, STATUS.LIMIT);
+      this.reply(peer, life, callId, STATUS.LIMIT);
       return;
     }
     const bytes = publication.topicBytes;
-    const topic = this.router.topicOf(tenant, bytes, 0, bytes.length);
-    publication.topic = topic;
-    const answer = new OfferAnswer(this, publication, peer, callId, sourceKey);
-    this.give(publication, topic, answer, member, group!);
-    if (publication.waits === 0) this.reply(peer, callId, STATUS.OK);
+    publication.topic = this.router.topicOf(tenant, bytes, 0, bytes.length);
+    const answer = new OfferAnswer(this, publication, peer, life, callId, sourceKey);
+    this.give(publication, answer, member, group!);
+    if (publication.waits === 0) this.reply(peer, life, callId, STATUS.OK);
   }
 
-  reply(peer: number, callId: number, status: number): void {
-    this.router.caller.beginReply(callId, status);
-    this.router.caller.send(peer);
+  reply(peer: number, life: number, callId: number, status: number): void {
+    this.router.caller.reply(peer, life, callId, status);
   }
 }
 
@@ -158,7 +157,10 @@ function pick(group: LocalGroup, qos: number, sourceKey: number, take: number): 
 function inboxOf(member: Subscription, group: LocalGroup): InboxTarget {
   const ids = member.ids ?? [0];
   const { options, session } = member;
-  return { clientId: session.clientId, parts: ids.map(id => ({ options, id, filter: group.filter })) };
+  return inboxTarget(
+    session.clientId,
+    ids.map(id => ({ options, id, filter: group.filter })),
+  );
 }
 
 /** An offer to another shard, and what becomes of the message when it is refused. */
@@ -191,7 +193,9 @@ class OfferCall implements Call {
 
   onReply(status: number): void {
     const { publication, publisher } = this;
-    if (status !== STATUS.OK)
+    // A member took it, but its store cannot: unlike a shard without members this is not for another to mend.
+    if (status === STATUS.UNAVAILABLE) publication.refuse(status);
+    else if (status !== STATUS.OK)
       this.shared.refusedBy(publication, this.group, publisher, this.peer, this.take, this.refused);
     publisher.settle(publication);
   }
@@ -209,18 +213,21 @@ class OfferAnswer implements Source {
   private readonly shared: SharedRouter;
   private readonly publication: Publication;
   private readonly peer: number;
+  private readonly life: number;
   private readonly callId: number;
 
   constructor(
     shared: SharedRouter,
     publication: Publication,
     peer: number,
+    life: number,
     callId: number,
     sourceKey: number,
   ) {
     this.shared = shared;
     this.publication = publication;
     this.peer = peer;
+    this.life = life;
     this.callId = callId;
     this.sourceKey = sourceKey;
   }
@@ -228,11 +235,8 @@ class OfferAnswer implements Source {
   settle(publication: Publication): void {
     publication.waits--;
     if (publication.waits > 0) return;
-    this.shared.reply(
-      this.peer,
-      this.callId,
-      this.publication.failure === 0 ? STATUS.OK : STATUS.UNAVAILABLE,
-    );
+    const status = this.publication.failure === 0 ? STATUS.OK : STATUS.UNAVAILABLE;
+    this.shared.reply(this.peer, this.life, this.callId, status);
   }
 
   onStoreLost(): void {}

@@ -14,6 +14,7 @@ import {
   type UnsubscribePacket,
 } from './codec/packet.js';
 import { type Filter, groupKey, groupOf, isOrdered, type RouteChange } from './local-routes.js';
+import type { Outlet } from './outlet.js';
 import { RetainedFeed } from './retained-feed.js';
 import type { Session } from './session.js';
 import { LocalGroup } from './shared-group.js';
@@ -62,11 +63,10 @@ export function subscribe(session: Session, packet: SubscribePacket): void {
         continue;
       codes[place] = REASON.quotaExceeded;
       detach(session, request.filter);
+      if (session.outlet !== null) withdraw(session, session.outlet, request.filter, filter);
     }
-    connection.sendPacket(
-      SUBACK,
-      encodeSuback(connection.version, packet.packetId, codes, connection.packetBytesMax),
-    );
+    const { version, packetBytesMax } = connection;
+    answer(session, SUBACK, encodeSuback(version, packet.packetId, codes, packetBytesMax));
     sendRetained(session, granted);
     shard.endTurn();
   };
@@ -149,7 +149,8 @@ function makeEffective(
     if (waits === 0) done(refused);
   };
   const change = router.routes.change(tenant, found => {
-    refused = found;
+    if (found === null) session.onStoreLost();
+    else refused = found;
     settle();
   });
   for (const { filter, options, isNew } of granted) addRoutes(session, change, filter, options, id, isNew);
@@ -171,6 +172,14 @@ function makeEffective(
     router.caller.send(router.links.inbox);
   }
   change.commit();
+}
+
+/** Takes back what the inbox was told of a subscription that dist then refused. */
+function withdraw(session: Session, outlet: Outlet, text: string, filter: Filter): void {
+  const { router, tenant } = session;
+  router.routes.removeInbox(tenant, session.clientId, filter.filter, groupOf(filter), isOrdered(filter));
+  router.caller.begin(OP.INBOX_UNSUBSCRIBE, null).u53(outlet.instance).u32(1).text(text);
+  router.caller.send(router.links.inbox);
 }
 
 /** The routes of one subscription: this shard's, and the inbox's where the session persists. */
@@ -206,31 +215,38 @@ export function unsubscribe(session: Session, packet: UnsubscribePacket): void {
   if (packet.filters.length > shard.limits.filtersPerSubscribeMax)
     return connection.fail(REASON.quotaExceeded, 'limits', 'too many filters in one UNSUBSCRIBE');
   const codes: number[] = [];
+  const removed: Filter[] = [];
   for (const text of packet.filters) {
     const filter = parseFilter(text, shard.topicLimits);
-    if (filter.kind === 'invalid') {
-      codes.push(REASON.topicFilterInvalid);
-      continue;
-    }
-    codes.push(detach(session, text) ? REASON.success : REASON.noSubscriptionExisted);
-    if (outlet !== null)
-      router.routes.removeInbox(tenant, session.clientId, filter.filter, groupOf(filter), isOrdered(filter));
+    if (filter.kind !== 'invalid') removed.push(filter);
+    if (filter.kind === 'invalid') codes.push(REASON.topicFilterInvalid);
+    else codes.push(detach(session, text) ? REASON.success : REASON.noSubscriptionExisted);
   }
   const finish = () => {
+    connection.controlEnded();
     if (session.ended) return;
     const { version, packetBytesMax } = connection;
-    connection.sendPacket(UNSUBACK, encodeUnsuback(version, packet.packetId, codes, packetBytesMax));
+    answer(session, UNSUBACK, encodeUnsuback(version, packet.packetId, codes, packetBytesMax));
     shard.endTurn();
   };
-  if (outlet === null) return finish();
   connection.controlBegan();
+  if (outlet === null) return finish();
+  // Both at once, so that what the client pipelines is done in its order by each store.
+  let waits = 2;
+  const settle = () => {
+    waits--;
+    if (waits === 0) finish();
+  };
+  router.routes.removeInboxes(tenant, session.clientId, removed, settle);
   const call = callback(
     (status: number, _body: ByteReader) => {
-      connection.controlEnded();
-      if (status === STATUS.OK) finish();
-      else session.onStoreLost();
+      if (status !== STATUS.OK) session.onStoreLost();
+      settle();
     },
-    () => session.onStoreLost(),
+    () => {
+      session.onStoreLost();
+      settle();
+    },
   );
   const writer = router.caller
     .begin(OP.INBOX_UNSUBSCRIBE, call)
@@ -238,4 +254,12 @@ export function unsubscribe(session: Session, packet: UnsubscribePacket): void {
     .u32(packet.filters.length);
   for (const text of packet.filters) writer.text(text);
   router.caller.send(router.links.inbox);
+}
+
+/** SUBACK or UNSUBACK; one that is larger than the client takes ends the connection instead [MQTT-3.1.2-24]. */
+function answer(session: Session, type: number, bytes: Buffer | null): void {
+  const { connection } = session;
+  if (bytes === null)
+    connection.fail(REASON.packetTooLarge, 'MQTT-3.1.2-24', 'the answer is larger than the client takes');
+  else connection.sendPacket(type, bytes);
 }

@@ -65,8 +65,14 @@ export function merge(parts: readonly Subscription[]): Subscription {
 /** A persistent session among the receivers of a topic. */
 export interface InboxTarget {
   readonly clientId: string;
+  /** Wall clock when it was first found gone, milliseconds; 0 when it was not. */
+  goneAtMs: number;
   /** One per filter that matches. */
   readonly parts: { readonly options: number; readonly id: number; readonly filter: string }[];
+}
+
+export function inboxTarget(clientId: string, parts: InboxTarget['parts']): InboxTarget {
+  return { clientId, goneAtMs: 0, parts };
 }
 
 /** A topic and who receives it: what dist answered, and this shard's own sessions. */

@@ -18,6 +18,7 @@ import { ShoalError } from '../base/errors.js';
 import { CounterBlock, THREAD_RESTARTS } from '../base/metrics.js';
 import { type Closable, Scope } from '../base/scope.js';
 import { DataDir } from '../kv/io/data-dir.js';
+import { openSharedPort, type SharedPort } from '../mqtt/io/shared-port.js';
 import type { Links } from '../mqtt/router.js';
 import { openAuth } from '../plugin/io/auth.js';
 import { SessionDict } from '../session-dict/session-dict.js';
@@ -84,6 +85,7 @@ class Node {
   private readonly deaths = new Map<Thread, number[]>();
   private readonly down = new Set<string>();
   private opened: readonly Opened[] = [];
+  private readonly shared = new Map<ListenerKind, SharedPort>();
   private ready = false;
   private stopping: Promise<void> | undefined;
 
@@ -119,6 +121,7 @@ class Node {
     this.open('apply', this.plan.apply, 1 + this.plan.mqtt + this.plan.match);
     await Promise.all(this.with('match', 'apply').map(thread => this.launch(thread)));
     await Promise.all(this.with('mqtt').map(thread => this.launch(thread)));
+    await this.openShared();
     for (const thread of this.with('mqtt')) this.opened = await this.listen(thread);
     scope.own(this.startSys());
     this.ready = true;
@@ -177,9 +180,30 @@ class Node {
     };
   }
 
+  /** Binds the ports of TCP and TLS here, so that they outlive any shard; WebSockets share theirs by themselves. */
+  private async openShared(): Promise<void> {
+    const { listeners } = this.config;
+    for (const kind of ['tcp', 'tls'] as const) {
+      if (!listeners[kind].enabled) continue;
+      const port = await openSharedPort(kind, listeners[kind].host, listeners[kind].port);
+      if (port !== undefined) this.shared.set(kind, this.scope.own(port));
+    }
+  }
+
+  /** A descriptor of its own for one shard, for each shared port. */
+  private async descriptors(): Promise<Opened[]> {
+    const opened: Opened[] = [];
+    for (const [kind, shared] of this.shared) {
+      const { host } = this.config.listeners[kind];
+      opened.push({ kind, host, port: shared.port, fd: await shared.descriptor() });
+    }
+    return opened;
+  }
+
   private async listen(thread: Thread): Promise<readonly Opened[]> {
     const answer = thread.next('listening', 'listen-failed');
-    thread.send({ kind: 'listen', opened: this.opened });
+    const others = this.opened.filter(({ kind }) => !this.shared.has(kind));
+    thread.send({ kind: 'listen', opened: [...(await this.descriptors()), ...others] });
     const report = await answer;
     if (report.kind === 'listen-failed') throw new ShoalError(report.code, report.message);
     return this.opened.length > 0 ? this.opened : report.opened;

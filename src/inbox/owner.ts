@@ -13,6 +13,8 @@ export class Owner {
   credit = 0;
   /** Last sequence number that is durable. */
   tail: number;
+  /** Last sequence number that was sent to the client before this connection. */
+  sentSeq = 0;
   /** Last sequence number given out in this turn. */
   turnTail: number;
   /** The state at the beginning of the turn, to go back to when it fails. */

@@ -162,6 +162,7 @@ export class InboxService implements Service {
     if (former !== 0 && former !== instance) this.setOwner(former, undefined);
     if (instance === 0) return;
     const owner = new Owner(request.peer, connection, tenant, clientId, instance, expirySeconds, nextSeq);
+    owner.sentSeq = this.coprocessor.sessions.cache.findInstance(instance)?.sentSeq ?? 0;
     this.setOwner(instance, owner);
   }
 
@@ -329,7 +330,8 @@ export class InboxService implements Service {
         last = seq - 1;
         return false;
       }
-      if (this.isExpired(value)) this.expiredSeqs.push(seq);
+      // What the client may have begun to receive is completed, expired or not [MQTT-4.3.3-7].
+      if (seq > owner.sentSeq && this.isExpired(value)) this.expiredSeqs.push(seq);
       else {
         this.pushTo(owner, out).u53(seq).raw(value);
         out.end();

@@ -1,5 +1,5 @@
 import type { ByteReader } from '../base/bytes.js';
-import { DISCONNECTS } from '../base/metrics.js';
+import { DISCONNECTS, WILLS } from '../base/metrics.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { readSubscription } from '../contract/inbox.js';
 import { parseFilter, type TopicLimits } from '../topic/topic.js';
@@ -17,7 +17,7 @@ export type Farewell = 'keep-will' | 'drop-will';
 export function onDisconnect(session: Session, packet: DisconnectPacket): void {
   const { connection, shard } = session;
   const { sessionExpirySeconds: expiry } = packet;
-  if (expiry > 0 && session.expirySeconds === 0)
+  if (expiry > 0 && session.expirySeconds === 0 && shard.limits.sessionExpirySecondsMax > 0)
     return connection.fail(
       REASON.protocolError,
       'MQTT-3.1.2-23',
@@ -25,7 +25,8 @@ export function onDisconnect(session: Session, packet: DisconnectPacket): void {
     );
   if (expiry >= 0) session.expirySeconds = clampExpiry(expiry, shard.limits.sessionExpirySecondsMax);
   shard.counters.values[DISCONNECTS]! += 1;
-  connection.close(packet.reasonCode === REASON.disconnectWithWill ? 'keep-will' : 'drop-will');
+  // Only the normal disconnection takes the will away [MQTT-3.14.4-3].
+  connection.close(packet.reasonCode === REASON.success ? 'drop-will' : 'keep-will');
 }
 
 /** The session expiry that the settings allow; "never" is allowed only where the limit says so too. */
@@ -46,8 +47,10 @@ export function depart(session: Session, farewell: Farewell, done: () => void): 
   const { will } = session;
   const persists = outlet !== null && session.expirySeconds > 0;
   const isDelayed = will !== null && will.delaySeconds > 0 && persists;
-  if (will !== null && farewell === 'keep-will' && !isDelayed)
+  if (will !== null && farewell === 'keep-will' && !isDelayed) {
+    shard.counters.values[WILLS]! += 1;
     shard.broker.publish(tenant, willOf(will, shard.wallMs()));
+  }
   if (outlet === null) return done();
   outlet.flushFinished();
   const keep = isDelayed && farewell === 'keep-will';

@@ -55,16 +55,17 @@ function decide(session: Session, ask: () => AuthDecision | Promise<AuthDecision
   const failed = (error: unknown) => {
     shard.log.error({ err: error }, 'the authenticator failed');
     connection.fail(REASON.implementationSpecificError, '4.12.1', 'authentication is not possible now');
-    shard.endTurn();
   };
+  connection.controlBegan();
   // Through a promise always: one shape, and a hook that throws is a hook that rejects.
   Promise.resolve()
     .then(ask)
-    .then(decision => {
-      onDecision(session, decision, steps);
+    .then(decision => onDecision(session, decision, steps))
+    .catch(failed)
+    .finally(() => {
+      connection.controlEnded();
       shard.endTurn();
-    })
-    .catch(failed);
+    });
 }
 
 function onDecision(session: Session, decision: AuthDecision, steps: number): void {
@@ -83,7 +84,7 @@ function onDecision(session: Session, decision: AuthDecision, steps: number): vo
   }
   if (decision.tenant !== identity.tenant || decision.user !== identity.user)
     return connection.fail(REASON.notAuthorized, '4.12.1', 'another identity than that of CONNECT');
-  session.identity = { ...identity, attributes: decision.attributes ?? {} };
+  session.reidentify({ ...identity, attributes: decision.attributes ?? {} });
   const authenticationData = decision.data === undefined ? undefined : Buffer.from(decision.data);
   connection.sendPacket(
     AUTH,

@@ -3,26 +3,42 @@ import { OP, STATUS } from '../contract/contract.js';
 import { Message, readMessage } from '../contract/message.js';
 import { callback } from './caller.js';
 import { Publication } from './publication.js';
+import type { Source } from './publisher.js';
 import type { Session } from './session.js';
-import { inboxTarget, type Subscription } from './tenant.js';
+import { inboxTarget, type Subscription, Topic } from './tenant.js';
 
 /** Asked for at a time: enough to keep a socket busy, little enough to wait in memory. */
 const PAGE_MESSAGES = 128;
 const PAGE_BYTES = 256 * 1024;
+/** A page is at most this part of what the session's queue takes. */
+const QUEUE_SHARE = 4;
 
 /**
  * Retained messages on their way to a session that subscribed. One page at a time is asked of the store, and the
- * next only when the session has taken the last: the receiver sets the pace, whatever the filter matches.
+ * next only when the session has taken the last: the receiver sets the pace, whatever the filter matches. To a
+ * persistent session QoS 1 and 2 go by way of its inbox, retained or not, so that packet ids have one source; the
+ * next page is then asked for when the inbox has the last and the session has room. So the queue holds two pages of
+ * retained messages at most.
  */
-export class RetainedFeed {
+export class RetainedFeed implements Source {
+  readonly sourceKey = 0;
+  readonly clientId = '';
   private readonly session: Session;
+  private readonly pageMessages: number;
   private readonly scans: { readonly filter: string; readonly subscription: Subscription; cursor: Buffer }[] =
     [];
   private asked = false;
+  /** Messages on their way into the inbox. */
+  private inserting = 0;
   private readonly message = new Message();
+  /** Stands for all topics: were each remembered, those that are published to would be forgotten. */
+  private readonly topic: Topic;
 
   constructor(session: Session) {
     this.session = session;
+    this.topic = new Topic(session.tenant, '');
+    const share = Math.ceil(session.shard.limits.queueMessagesMax / QUEUE_SHARE);
+    this.pageMessages = Math.min(PAGE_MESSAGES, share);
   }
 
   add(filter: string, subscription: Subscription): void {
@@ -34,7 +50,7 @@ export class RetainedFeed {
   pump(): void {
     const { session } = this;
     const scan = this.scans[0];
-    if (this.asked || session.ended) return;
+    if (this.asked || this.inserting > 0 || session.ended) return;
     if (scan === undefined) {
       session.feed = null;
       return;
@@ -47,7 +63,7 @@ export class RetainedFeed {
       () => this.onLost(),
     );
     const writer = router.caller.begin(OP.RETAIN_SCAN, call).text(tenant.name).text(scan.filter);
-    writer.u53(session.shard.wallMs()).u32(PAGE_MESSAGES).u32(PAGE_BYTES).blob(scan.cursor);
+    writer.u53(session.shard.wallMs()).u32(this.pageMessages).u32(PAGE_BYTES).blob(scan.cursor);
     router.caller.send(router.links.retain);
   }
 
@@ -82,19 +98,23 @@ export class RetainedFeed {
     const { session } = this;
     const qos = Math.min(publication.qos, subscription.qos);
     if (qos === 0 || session.outlet === null) return session.deliverRetained(publication, subscription, qos);
-    // A persistent session gets QoS 1 and 2 by way of its inbox, retained or not, so that packet ids have one source.
-    const { router, tenant } = session;
-    const bytes = publication.topicBytes;
-    publication.topic = router.topicOf(tenant, bytes, 0, bytes.length);
+    publication.topic = this.topic;
     publication.retain = true;
     const ids = subscription.ids ?? [0];
     const options = subscription.options | RETAIN_AS_PUBLISHED;
     const parts = ids.map(id => ({ options, id, filter: subscription.filter }));
-    router.insertOne(publication, publication.topic, NOBODY, inboxTarget(session.clientId, parts), null);
+    session.router.insertOne(publication, this.topic, this, inboxTarget(session.clientId, parts), null);
+    this.inserting += publication.waits;
   }
+
+  /** The inbox has it, or never will: should an insertion be lost, the store's copy is still there. */
+  settle(publication: Publication): void {
+    publication.waits--;
+    this.inserting--;
+    this.pump();
+  }
+
+  onStoreLost(): void {}
 }
 
 const RETAIN_AS_PUBLISHED = 8;
-
-/** Nobody waits for a retained message to be queued: should its insertion be lost, the store's copy is still there. */
-const NOBODY = { sourceKey: 0, clientId: '', settle: () => {}, onStoreLost: () => {} };

@@ -315,7 +315,7 @@ export class Router {
   }
 
   private setRetained(publication: Publication, topic: Topic, publisher: Source): void {
-    const call = publication.qos === 0 ? null : new AckCall(publication, publisher);
+    const call = publication.qos === 0 ? null : new RetainCall(this, publication, publisher);
     const writer = this.caller.begin(OP.RETAIN_SET, call).text(topic.tenant.name).u53(this.nowMs());
     writeMessage(writer, publication.toMessage(this.message));
     if (call !== null) publication.waits++;
@@ -376,11 +376,13 @@ function writeTarget(
 const IDS_MAX = 255;
 
 /** A store's answer that a publication waits for. */
-class AckCall implements Call {
+abstract class AckCall implements Call {
+  protected readonly router: Router;
   protected readonly publication: Publication;
   protected readonly publisher: Source;
 
-  constructor(publication: Publication, publisher: Source) {
+  constructor(router: Router, publication: Publication, publisher: Source) {
+    this.router = router;
     this.publication = publication;
     this.publisher = publisher;
   }
@@ -397,15 +399,21 @@ class AckCall implements Call {
   }
 }
 
+class RetainCall extends AckCall {
+  /** No room for one more retained message: this one is not kept, and delivered all the same (MQTT 5, 3.3.1.3). */
+  override onReply(status: number, body: ByteReader): void {
+    if (status === STATUS.LIMIT) this.router.counters.values[DROPS + DROP.LIMIT]! += 1;
+    super.onReply(status === STATUS.LIMIT ? STATUS.OK : status, body);
+  }
+}
+
 class InsertCall extends AckCall {
-  private readonly router: Router;
   private readonly group: TopicGroup | null;
   readonly targets: string[] = [];
 
   /** `group` is the shared group that chose the only target, if another member can take its place. */
   constructor(router: Router, publication: Publication, publisher: Source, group: TopicGroup | null) {
-    super(publication, publisher);
-    this.router = router;
+    super(router, publication, publisher);
     this.group = group;
   }
 

@@ -61,7 +61,8 @@ export class Sender {
     ids: readonly number[] | null,
   ): boolean {
     const isV5 = receiver.version === 5;
-    if (publication.expirySeconds >= 0 && publication.remainingSeconds(this.nowMs) === 0) {
+    // What was sent before is completed, expired or not [MQTT-4.3.3-7].
+    if (dup === 0 && publication.expirySeconds >= 0 && publication.remainingSeconds(this.nowMs) === 0) {
       this.counters.values[DROPS + DROP.EXPIRED]! += 1;
       return false;
     }

@@ -5,7 +5,9 @@ import { callback } from './caller.js';
 import { PUBACK, PUBCOMP, PUBREC, PUBREL, REASON, type WillMessage } from './codec/packet.js';
 import type { PublishView } from './codec/publish-view.js';
 import type { Connection } from './connection.js';
+import { Inbound } from './inbound.js';
 import type { Outlet } from './outlet.js';
+import { Permits } from './permits.js';
 import type { Publication } from './publication.js';
 import { BY_LIMIT, isUtf8Payload, passThroughEnd, topicViolation } from './publish-checks.js';
 import { Publisher } from './publisher.js';
@@ -61,17 +63,13 @@ export class Session extends Publisher {
   private outgoing: Queued[] | null = null;
   private queueHead = 0;
   private queueBytes = 0;
-  /** QoS 2 packet ids of the client that are not released yet. */
-  private received: Set<number> | null = null;
-  /** QoS 1 and 2 PUBLISH packets of the client that are not answered yet. */
-  private unanswered = 0;
+  /** Its QoS 1 and 2 messages; null before the first. */
+  private inbound: Inbound | null = null;
   private incomingAliases: (Topic | undefined)[] | null = null;
   private lastTopic: Topic | null = null;
   /** The topic of the PUBLISH at hand is refused by our settings, not by the protocol. */
   private beyondLimits = false;
-  private lastPermit: Topic | null = null;
-  private permits: Map<Topic, boolean> | null = null;
-  private permitsVersion = -1;
+  private permits: Permits | null = null;
   /** Messages of shared groups in flight, to be given to another member if this one goes. */
   private sharedInFlight: Map<number, Queued> | null = null;
 
@@ -100,7 +98,10 @@ export class Session extends Publisher {
     if (topic === null && !this.beyondLimits) return;
     shard.counters.values[PUBLISHES + view.qos]! += 1;
     if (view.qos > 0 && !this.admit(view)) return;
-    if (topic === null) return this.refusePublish(view, REASON.topicNameInvalid);
+    if (topic === null) {
+      shard.counters.values[DROPS + DROP.LIMIT]! += 1;
+      return this.refusePublish(view, REASON.topicNameInvalid);
+    }
     if (shard.authorizer.version !== OPEN && !this.mayPublish(topic, view.qos, view.retain === 1))
       return this.deny(view);
     if (view.payloadFormat === 1 && !isUtf8Payload(view))
@@ -163,47 +164,31 @@ export class Session extends Publisher {
   /** Packet id and Receive Maximum of a QoS 1 or 2 PUBLISH; false when it goes no further. */
   private admit(view: PublishView): boolean {
     const { packetId, qos } = view;
-    if (qos === 2 && this.received?.has(packetId)) {
+    this.inbound ??= new Inbound();
+    const { inbound } = this;
+    if (qos === 2 && inbound.hasReceived(packetId)) {
       // Sent again: it is answered, not published, until it is released [MQTT-4.3.3-10].
-      if (!this.isPending(packetId)) this.sendAck(PUBREC, packetId, 0);
+      if (!inbound.isPending(packetId)) this.sendAck(PUBREC, packetId, 0);
       return false;
     }
-    const open = this.unanswered + (this.received?.size ?? 0);
-    if (this.connection.version === 5 && open >= this.shard.limits.inflightInboundMax) {
-      this.connection.fail(
-        REASON.receiveMaximumExceeded,
-        'MQTT-3.3.4-9',
-        'more messages than Receive Maximum are open',
-      );
+    if (this.connection.version === 5 && inbound.open >= this.shard.limits.inflightInboundMax) {
+      const why = 'more messages than Receive Maximum are open';
+      this.connection.fail(REASON.receiveMaximumExceeded, 'MQTT-3.3.4-9', why);
       return false;
     }
-    if (qos === 2) (this.received ??= new Set()).add(packetId);
-    else this.unanswered++;
+    inbound.begin(qos, packetId);
     return true;
   }
 
-  private pendingReceived: Set<number> | null = null;
-
-  private isPending(packetId: number): boolean {
-    return this.pendingReceived?.has(packetId) ?? false;
+  private mayPublish(topic: Topic, qos: number, retain: boolean): boolean {
+    this.permits ??= new Permits();
+    return this.permits.mayPublish(this.shard.authorizer, this.identity, topic, qos, retain);
   }
 
-  private mayPublish(topic: Topic, qos: number, retain: boolean): boolean {
-    const { authorizer } = this.shard;
-    if (this.permitsVersion !== authorizer.version) {
-      this.permitsVersion = authorizer.version;
-      this.permits = null;
-      this.lastPermit = null;
-    }
-    if (this.lastPermit === topic) return true;
-    const known = this.permits?.get(topic);
-    const may = known ?? authorizer.mayPublish(this.identity, topic.name, qos, retain);
-    if (known === undefined) {
-      if (this.permits === null || this.permits.size >= PERMITS_MAX) this.permits = new Map();
-      this.permits.set(topic, may);
-    }
-    if (may) this.lastPermit = topic;
-    return may;
+  /** The same user with other attributes: permissions may differ. */
+  reidentify(identity: Identity): void {
+    this.identity = identity;
+    this.permits?.forget();
   }
 
   private deny(view: PublishView): void {
@@ -218,6 +203,7 @@ export class Session extends Publisher {
     const publication = this.shard.fast;
     publication.renew();
     publication.topic = null;
+    publication.topicBytes = NO_BYTES;
     publication.qos = view.qos;
     publication.packetId = view.packetId;
     publication.refuse(reasonCode);
@@ -234,18 +220,12 @@ export class Session extends Publisher {
     const isV5 = this.connection.version === 5;
     let reasonCode = isV5 ? failure : 0;
     if (isV5 && failure === 0 && publication.receivers === 0) reasonCode = REASON.noMatchingSubscribers;
-    if (qos === 1) {
-      this.unanswered--;
-      this.sendAck(PUBACK, packetId, reasonCode);
-    } else {
-      this.pendingReceived?.delete(packetId);
-      if (reasonCode >= 0x80) this.received?.delete(packetId);
-      this.sendAck(PUBREC, packetId, reasonCode);
-    }
+    this.inbound!.answer(qos, packetId, reasonCode);
+    this.sendAck(qos === 1 ? PUBACK : PUBREC, packetId, reasonCode);
   }
 
   protected override onKept(publication: Publication): void {
-    if (publication.qos === 2) (this.pendingReceived ??= new Set()).add(publication.packetId);
+    if (publication.qos === 2) this.inbound!.wait(publication.packetId);
   }
 
   protected onRoom(): void {
@@ -301,10 +281,11 @@ export class Session extends Publisher {
   }
 
   private onPubrel(packetId: number): void {
-    if (!this.received?.has(packetId))
+    const { inbound } = this;
+    if (!inbound?.hasReceived(packetId))
       return this.sendAck(PUBCOMP, packetId, REASON.packetIdentifierNotFound);
     if (this.outlet === null) {
-      this.received.delete(packetId);
+      inbound.release(packetId);
       return this.sendAck(PUBCOMP, packetId, 0);
     }
     // Were PUBCOMP sent before the release is durable, the client could use the id anew and lose that message.
@@ -313,7 +294,7 @@ export class Session extends Publisher {
       status => {
         if (this.ended) return;
         if (status !== STATUS.OK) return this.onStoreLost();
-        this.received?.delete(packetId);
+        inbound.release(packetId);
         this.sendAck(PUBCOMP, packetId, 0);
       },
       () => this.onStoreLost(),
@@ -324,7 +305,9 @@ export class Session extends Publisher {
 
   /** QoS 2 packet ids that were received in an earlier connection and are not released. */
   restoreReceived(packetIds: readonly number[]): void {
-    if (packetIds.length > 0) this.received = new Set(packetIds);
+    if (packetIds.length === 0) return;
+    this.inbound = new Inbound();
+    this.inbound.restore(packetIds);
   }
 
   sendAck(type: number, packetId: number, reasonCode: number): void {
@@ -335,7 +318,9 @@ export class Session extends Publisher {
 
   /** The socket takes more without the connection's buffer growing above its limit. */
   canWrite(): boolean {
-    return !this.connection.isFull;
+    if (!this.connection.isFull) return true;
+    this.connection.starved = true;
+    return false;
   }
 
   /** A message of this QoS could be sent at once. */
@@ -383,8 +368,7 @@ export class Session extends Publisher {
 
   private nextId(qos: number): number {
     const state = qos === 1 ? AWAITING.PUBACK : AWAITING.PUBREC;
-    do this.lastId = (this.lastId % 65_535) + 1;
-    while (!this.window.take(this.lastId, state)); // ends: the window holds at most 65,534 others
+    this.lastId = this.window.takeNext(this.lastId, state);
     return this.lastId;
   }
 
@@ -444,11 +428,14 @@ export class Session extends Publisher {
     return this.shard.sender.send(publication, this.connection, qos, packetId, dup, retain, ids);
   }
 
-  /** What a shared group is to give to another member, now that this one goes: not yet acknowledged, in order. */
+  /**
+   * What a shared group is to give to another member, now that this one goes: not yet acknowledged, in order. What
+   * may have arrived at QoS 2 goes to nobody else [MQTT-4.8.2-5].
+   */
   takeShared(): { publication: Publication; group: string }[] {
     const taken: { publication: Publication; group: string }[] = [];
-    for (const { publication, subscription } of this.sharedInFlight?.values() ?? [])
-      taken.push({ publication, group: subscription.group!.key });
+    for (const { publication, subscription, qos } of this.sharedInFlight?.values() ?? [])
+      if (qos < 2) taken.push({ publication, group: subscription.group!.key });
     while (this.queuedCount > 0) {
       const { publication, subscription } = this.dequeue();
       if (subscription.group !== null) taken.push({ publication, group: subscription.group.key });
@@ -458,8 +445,7 @@ export class Session extends Publisher {
   }
 }
 
-/** Topics whose permission a session remembers. */
-const PERMITS_MAX = 1024;
+const NO_BYTES = Buffer.alloc(0);
 /** The authorizer's version that says that it permits everything, always. */
 const OPEN = 0;
 

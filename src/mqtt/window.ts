@@ -37,6 +37,20 @@ export class Window {
     }
   }
 
+  /**
+   * Takes the next free id behind `last`; the caller keeps less than 65,535 in flight. Ids whose slot is taken are
+   * passed over while half of the table is free, so that one message that is never answered does not make it grow.
+   */
+  takeNext(last: number, state: number): number {
+    assert(this.count < 65_535, 'a packet id is free');
+    for (let id = last; ; ) {
+      id = (id % 65_535) + 1;
+      const isSparse = this.count * 2 < this.ids.length;
+      if (isSparse && this.states[id & (this.ids.length - 1)] !== AWAITING.NOTHING) continue;
+      if (this.take(id, state)) return id;
+    }
+  }
+
   /** What `id` awaits, NOTHING when it is not in flight. */
   stateOf(id: number): number {
     const slot = id & (this.ids.length - 1);

@@ -214,7 +214,9 @@ export class Broker implements Target {
     await this.launch();
   }
 
+  /** Removes what the suite has written, unless `E2E_KEEP` asks to keep it for a look at it. */
   removeFiles(): void {
+    if (process.env.E2E_KEEP !== undefined) return;
     if (this.dataDir !== '') rmSync(this.dataDir, { recursive: true, force: true });
     if (this.certificates !== undefined) removeCertificates(this.certificates);
   }

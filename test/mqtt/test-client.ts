@@ -10,7 +10,7 @@ export interface ConnectOptions {
   readonly clean?: boolean;
   readonly keepalive?: number;
   /** Session Expiry Interval in seconds (MQTT 5). */
-  readonly expiry?: number;
+  readonly expiry?: number | undefined;
   readonly will?: object;
   readonly properties?: object;
   readonly username?: string;

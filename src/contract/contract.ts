@@ -4,6 +4,13 @@
  * A frame is `u8 op, u32 callId, body`. A request with callId 0 wants no answer; an answer repeats the
  * request's callId under op REPLY. Pushes are requests in the other direction. The frames of one pair of
  * threads arrive in the order in which they were sent; every promise below about order stands on that.
+ * Order is what keeps promises cheap: an invalidation sent before a reply is seen before it, a mark sent after an
+ * insertion is durable only if the insertion is, and nobody numbers frames for it.
+ *
+ * A request is answered once, or its sender is told that the peer died (`Call.onLost`); it then does not know whether
+ * the request was carried out, and asks again only what is safe to do twice. Nothing here has a time-out of its own:
+ * a peer is alive or replaced.
+ *
  * All integers are little-endian, texts are UTF-8 with a u32 length before them (`base/bytes`).
  * The module holds layouts only; what they mean is implemented in dist/, inbox/, retain/, session-dict/ and mqtt/.
  *

@@ -22,6 +22,7 @@ import {
   type ConnectPacket,
   REASON,
   type UnsupportedVersionPacket,
+  type WillMessage,
 } from './codec/packet.js';
 import type { Connection } from './connection.js';
 import { clampExpiry, readFilters } from './departure.js';
@@ -30,6 +31,7 @@ import { Outlet } from './outlet.js';
 import { Session } from './session.js';
 import { addRoutes, attach } from './subscribing.js';
 import type { Tenant } from './tenant.js';
+import { isReserved } from './tenant.js';
 import { willOf } from './will.js';
 
 type Accepted = Extract<AuthDecision, { kind: 'accept' }>;
@@ -207,7 +209,7 @@ export class Connect {
     const { shard } = connection;
     const { will } = packet!;
     const identity = this.identity(accepted);
-    if (will !== null && !shard.authorizer.mayPublish(identity, will.topic, will.qos, will.retain))
+    if (will !== null && !this.mayLeave(identity, will))
       return this.refuse(REASON.notAuthorized, 'the will may not be published there');
     this.claimed = this.waits = true;
     const call = callback(
@@ -219,6 +221,11 @@ export class Connect {
     );
     shard.caller.begin(OP.DICT_CLAIM, call).text(identity.tenant).text(this.clientId).u32(connection.id);
     shard.caller.send(shard.links.main);
+  }
+
+  private mayLeave(identity: Identity, will: WillMessage): boolean {
+    const { authorizer } = this.connection.shard;
+    return !isReserved(will.topic) && authorizer.mayPublish(identity, will.topic, will.qos, will.retain);
   }
 
   private identity(accepted: Accepted): Identity {

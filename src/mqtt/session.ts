@@ -102,8 +102,8 @@ export class Session extends Publisher {
       shard.counters.values[DROPS + DROP.LIMIT]! += 1;
       return this.refusePublish(view, REASON.topicNameInvalid);
     }
-    if (shard.authorizer.version !== OPEN && !this.mayPublish(topic, view.qos, view.retain === 1))
-      return this.deny(view);
+    if (topic.isReserved) return this.deny(view);
+    if (!shard.permitsAll && !this.mayPublish(topic, view.qos, view.retain === 1)) return this.deny(view);
     if (view.payloadFormat === 1 && !isUtf8Payload(view))
       return this.refusePublish(view, REASON.payloadFormatInvalid);
     const publication = shard.fast;
@@ -446,8 +446,6 @@ export class Session extends Publisher {
 }
 
 const NO_BYTES = Buffer.alloc(0);
-/** The authorizer's version that says that it permits everything, always. */
-const OPEN = 0;
 
 function fill(publication: Publication, view: PublishView, topic: Topic, nowMs: number): void {
   publication.renew();

@@ -15,7 +15,7 @@ import {
 } from '../base/metrics.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { Message, readMessage } from '../contract/message.js';
-import type { Authenticator, Authorizer } from '../plugin/plugin.js';
+import { type Authenticator, type Authorizer, permitAll } from '../plugin/plugin.js';
 import { type HashKeys, hashBytes } from '../topic/hash.js';
 import type { TopicLimits } from '../topic/topic.js';
 import { BrokerPublisher } from './broker-publisher.js';
@@ -49,6 +49,8 @@ export class Shard {
   readonly counters: CounterBlock;
   readonly authenticator: Authenticator;
   readonly authorizer: Authorizer;
+  /** Nobody needs to be asked. */
+  readonly permitsAll: boolean;
   readonly caller: Caller;
   readonly outbox: Outbox;
   readonly sender: Sender;
@@ -92,6 +94,7 @@ export class Shard {
     this.keys = options.keys;
     this.authenticator = options.authenticator;
     this.authorizer = options.authorizer;
+    this.permitsAll = options.authorizer === permitAll;
     this.schedule = options.schedule;
     this.caller = new Caller(wire, env.random.u32());
     this.outbox = new Outbox(this.schedule);

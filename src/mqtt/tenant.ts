@@ -79,6 +79,8 @@ export function inboxTarget(clientId: string, parts: InboxTarget['parts']): Inbo
 export class Topic extends TopicEntry {
   readonly tenant: Tenant;
   readonly name: string;
+  /** Only the broker itself publishes there. */
+  readonly isReserved: boolean;
   /** What dist answered is still in force. */
   routed = false;
   /** Dist has been asked. */
@@ -98,6 +100,7 @@ export class Topic extends TopicEntry {
     super();
     this.tenant = tenant;
     this.name = name;
+    this.isReserved = isReserved(name);
   }
 }
 
@@ -121,4 +124,9 @@ export class Tenant {
     this.topics = new TopicTable(keys, topicCacheEntriesMax);
     this.index = new TopicTrie(keys);
   }
+}
+
+/** `$SYS/…` says what the broker says; a client that wrote there could lie to those who watch it. */
+export function isReserved(topic: string): boolean {
+  return topic.startsWith('$SYS/');
 }

@@ -40,12 +40,16 @@ const stream = {
   proxyProtocol: flag(false, 'every connection begins with a PROXY protocol header (v1 or v2)'),
 };
 
-const tls = {
+const identity = {
   certFile: text.optional().describe('certificate chain, PEM'),
   keyFile: text.optional().describe('private key, PEM'),
+  passphraseFile: text.optional().describe('file holding the passphrase of the private key'),
+};
+
+/** Not for WSS: uWebSockets.js does not show us what a client presents. */
+const clientIdentity = {
   caFile: text.optional().describe('authorities that client certificates are checked against, PEM'),
   clientCertificate: choice(['off', 'optional', 'required'], 'off', 'ask clients for a certificate'),
-  passphraseFile: text.optional().describe('file holding the passphrase of the private key'),
 };
 
 const web = {
@@ -64,9 +68,18 @@ const web = {
 
 const listeners = z.strictObject({
   tcp: z.strictObject({ enabled: enabled(true), host, port: port(1883), ...stream }).prefault({}),
-  tls: z.strictObject({ enabled: enabled(false), host, port: port(8883), ...stream, ...tls }).prefault({}),
+  tls: z
+    .strictObject({
+      enabled: enabled(false),
+      host,
+      port: port(8883),
+      ...stream,
+      ...identity,
+      ...clientIdentity,
+    })
+    .prefault({}),
   ws: z.strictObject({ enabled: enabled(true), host, port: port(8080), ...web }).prefault({}),
-  wss: z.strictObject({ enabled: enabled(false), host, port: port(8443), ...web, ...tls }).prefault({}),
+  wss: z.strictObject({ enabled: enabled(false), host, port: port(8443), ...web, ...identity }).prefault({}),
 });
 
 const limits = z.strictObject({

@@ -110,15 +110,14 @@ function crossCheck(config: Config, sourceOf: (key: string) => string, faults: s
         );
       }
     }
-    if (listener.clientCertificate !== 'off' && listener.caFile === undefined) {
-      faults.push(
-        `listeners.${kind}.caFile is missing, listeners.${kind}.clientCertificate is "${listener.clientCertificate}" (from ${sourceOf(`listeners.${kind}.clientCertificate`)})`,
-      );
-    }
   }
-  const certificates = (['tls', 'wss'] as const).some(
-    kind => listeners[kind].enabled && listeners[kind].clientCertificate !== 'off',
-  );
+  const { tls } = listeners;
+  const certificates = tls.enabled && tls.clientCertificate !== 'off';
+  if (certificates && tls.caFile === undefined) {
+    faults.push(
+      `listeners.tls.caFile is missing, listeners.tls.clientCertificate is "${tls.clientCertificate}" (from ${sourceOf('listeners.tls.clientCertificate')})`,
+    );
+  }
   if (auth.anonymous === false && !auth.passwordFile && !auth.plugin && !certificates) {
     faults.push(
       `auth.anonymous is false (from ${sourceOf('auth.anonymous')}) while neither auth.passwordFile nor auth.plugin is set, so nobody could connect`,

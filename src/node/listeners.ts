@@ -97,7 +97,8 @@ async function open(
 const WS_BACKLOG = 512;
 
 async function tlsFiles(config: Config, kind: 'tls' | 'wss'): Promise<TlsFiles> {
-  const { certFile, keyFile, caFile, passphraseFile } = config.listeners[kind];
+  const { certFile, keyFile, passphraseFile } = config.listeners[kind];
+  const caFile = kind === 'tls' ? config.listeners.tls.caFile : undefined;
   if (certFile === undefined || keyFile === undefined)
     throw new ShoalError(
       'SHOAL_TLS_CERTIFICATE',

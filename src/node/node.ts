@@ -1,9 +1,22 @@
 /**
  * Room `node`: puts the modules together. This file is a whole broker on one machine.
  *
+ *   config*.ts, security.ts    what is wanted, and whether it is safe to serve so
+ *   thread-plan.ts, threads.ts how many threads, on which CPUs; one thread through all its lives
+ *   mqtt-worker.ts             a thread that owns connections; listeners.ts opens its sockets
+ *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
+ *   metrics-server.ts, sys-topics.ts, vitals.ts, ring-metrics.ts   what can be watched
+ *
  * Main thread: the lock on the data directory, the worker threads, the session directory, metrics, `$SYS`. Worker
  * threads, in the mesh by index: main 0, then mqtt, match and apply threads. It starts from the bottom (stores,
  * then mqtt threads, then their listeners), and stops from the top.
+ *
+ * Invariants
+ * - Main handles control messages and the session directory's frames, never a PUBLISH.
+ * - A listener is opened only when every thread below it serves, and every listener is closed before any store is.
+ * - The ports of TCP and TLS belong to main (shared-port.ts), so a shard's death closes no port; clients wait in the
+ *   kernel's queue for the successor.
+ * - Whatever `start` opened is owned by one Scope, and closed in reverse also when `start` fails half-way.
  *
  * A thread that dies is started again with fresh rings. All others are told by `peer-replaced`: what they waited for
  * from it is lost, asked again, or ends in closed connections, so that nothing is acknowledged that is not kept.

@@ -115,7 +115,7 @@ export class Broker implements Target {
       if (transport !== 'tls' && transport !== 'wss') continue;
       set[`listeners.${transport}.certFile`] = this.certificates.certFile;
       set[`listeners.${transport}.keyFile`] = this.certificates.keyFile;
-      set[`listeners.${transport}.caFile`] = this.certificates.caFile;
+      if (transport === 'tls') set['listeners.tls.caFile'] = this.certificates.caFile;
     }
     return { ...set, ...this.options.set };
   }

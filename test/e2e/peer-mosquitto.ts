@@ -23,7 +23,7 @@ export function mosquittoConfig(settings: Settings): string {
     if (transport === 'tcp' || transport === 'ws') continue;
     lines.push(`certfile ${settings[`listeners.${transport}.certFile`]}`);
     lines.push(`keyfile ${settings[`listeners.${transport}.keyFile`]}`);
-    lines.push(`cafile ${settings[`listeners.${transport}.caFile`]}`);
+    lines.push(`cafile ${settings['listeners.tls.caFile']}`);
     if (settings[`listeners.${transport}.clientCertificate`] === 'required') {
       lines.push('require_certificate true');
     }

@@ -56,10 +56,11 @@ export class InlineMesh {
   /** One turn of `shard`. */
   turn(shard: number): number {
     const mesh = this.meshes[shard]!;
+    this.awake[shard] = false; // unless something asks for a further turn during this one
     const frames = mesh.poll();
     this.onTurn?.(shard);
     mesh.flush();
-    this.awake[shard] = frames > 0 || mesh.more || !mesh.sleep();
+    if (frames > 0 || mesh.more || !mesh.sleep()) this.awake[shard] = true;
     return frames;
   }
 

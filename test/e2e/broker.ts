@@ -29,6 +29,7 @@ export const PEER = process.env.E2E_PEER ?? 'shoalmq';
 const CLI = resolve(process.env.SHOALMQ_CLI ?? 'dist/cli.js');
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 15_000;
+const START_ATTEMPTS = 4;
 const LOG_LINES_MAX = 300;
 const PORT_FIRST = 10_000;
 const PORT_LAST = 32_000;
@@ -90,14 +91,21 @@ export class Broker implements Target {
   /** Chooses ports, directory and certificates, then starts. */
   async start(): Promise<void> {
     const transports = this.options.transports ?? ['tcp'];
-    for (const transport of transports) this.ports[transport] = await freePort();
-    this.metricsPort = await freePort();
     this.dataDir = mkdtempSync(join(tmpdir(), 'shoalmq-e2e-'));
     if (transports.includes('tls') || transports.includes('wss')) {
       this.certificates = makeCertificates();
       this.ca = this.certificates.ca;
     }
-    await this.launch();
+    for (let attempt = 1; ; attempt++) {
+      for (const transport of transports) this.ports[transport] = await freePort();
+      this.metricsPort = await freePort();
+      try {
+        return await this.launch();
+      } catch (error) {
+        // Between the choice and the start another suite may have taken the port.
+        if (attempt === START_ATTEMPTS || !String(error).includes('SHOAL_LISTEN_IN_USE')) throw error;
+      }
+    }
   }
 
   /** The command line keys in effect. */

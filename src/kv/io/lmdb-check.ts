@@ -102,7 +102,8 @@ class FileWalk {
     const meta = first.txnId >= second.txnId ? first : second;
     this.lastPage = meta.lastPage;
     this.txnId = meta.txnId;
-    if ((meta.lastPage + 1) * this.pageBytes > this.fileBytes) this.fail('it is cut short');
+    // The file may end before the last page: a page freed in the transaction that took it is never written. A page
+    // that is named by a tree and missing is found by the walk (crash.test.ts meets such files after a kill -9).
     this.seen = new Uint8Array(Math.floor(meta.lastPage / 8) + 1);
     this.tree(meta.free, false);
     this.tree(meta.main, true);

@@ -73,7 +73,7 @@ function onDecision(session: Session, decision: AuthDecision, steps: number): vo
   const { connection, identity } = session;
   const authenticationMethod = session.authMethod!;
   if (decision.kind === 'refuse')
-    return connection.fail(decision.reasonCode, 'MQTT-4.12.1-2', decision.reason);
+    return connection.fail(disconnectReason(decision.reasonCode), 'MQTT-4.12.1-2', decision.reason);
   if (decision.kind === 'continue') {
     if (steps >= EXCHANGE_STEPS_MAX)
       return connection.fail(REASON.notAuthorized, '4.12', 'authentication takes too many steps');
@@ -90,4 +90,10 @@ function onDecision(session: Session, decision: AuthDecision, steps: number): vo
     AUTH,
     encodeAuth({ reasonCode: REASON.success, authenticationMethod, authenticationData }),
   );
+}
+
+/** Some reasons of a hook are for CONNACK alone (MQTT 5, table 2-6). */
+function disconnectReason(reasonCode: number): number {
+  const isForBoth = reasonCode === REASON.badAuthenticationMethod || reasonCode === REASON.serverBusy;
+  return isForBoth || reasonCode === REASON.implementationSpecificError ? reasonCode : REASON.notAuthorized;
 }

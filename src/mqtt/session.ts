@@ -239,8 +239,7 @@ export class Session extends Publisher {
 
   /** Nothing that is not known to be stored may be acknowledged: the client comes back and sends it again. */
   onStoreLost(): void {
-    if (!this.ended)
-      this.connection.fail(REASON.serverUnavailable, '4.13', 'the storage thread was restarted');
+    if (!this.ended) this.connection.fail(REASON.serverBusy, '4.13', 'the storage thread was restarted');
   }
 
   // -- acknowledgements --------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ describe('LmdbEngine', () => {
     const whole = await content(path);
     const bytes = readFileSync(file);
     for (const page of [0, 1]) {
-      const lastPageAt = page * 4096 + 136;
+      const lastPageAt = page * 4096 + 144;
       bytes.writeBigUInt64LE(bytes.readBigUInt64LE(lastPageAt) + 1n, lastPageAt);
     }
     writeFileSync(file, bytes);

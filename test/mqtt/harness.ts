@@ -6,6 +6,7 @@
  * Mesh: main 0, mqtt shards 1…n, match n + 1, apply n + 2, as in a node.
  */
 import { expect } from 'vitest';
+import { ShoalError } from '../../src/base/errors.js';
 import { CounterBlock } from '../../src/base/metrics.js';
 import { DistCoprocessor } from '../../src/dist/dist.js';
 import { DistService } from '../../src/dist/service.js';
@@ -50,6 +51,7 @@ export interface BrokerOptions {
 export class HeldEngine implements Engine {
   readonly inner = new MemoryEngine();
   held = false;
+  full = false;
   private readonly waiting: (() => void)[] = [];
 
   get(key: Uint8Array): Uint8Array | undefined {
@@ -61,6 +63,7 @@ export class HeldEngine implements Engine {
   }
 
   write(work: (writer: KvWriter) => void, durable: () => void): void {
+    if (this.full) throw new ShoalError('SHOAL_STORAGE_FULL', 'the test says so');
     this.inner.write(work, () => (this.held ? this.waiting.push(durable) : durable()));
   }
 

@@ -10,7 +10,12 @@ class Sink implements Writer {
   blocked = 0;
   pending = 0;
   readonly written: Buffer[] = [];
-  peer = { write: (bytes: Buffer) => (this.written.push(bytes), this.pending) } as unknown as Peer | null;
+  peer = {
+    write: (bytes: Buffer) => {
+      this.written.push(bytes);
+      return this.pending;
+    },
+  } as unknown as Peer | null;
 
   onBlocked(): void {
     this.blocked++;

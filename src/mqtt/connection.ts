@@ -311,6 +311,12 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
     this.close();
   }
 
+  /** The shard is broken: whatever the socket still says is not heard. */
+  halt(): void {
+    this.peer = null;
+    this.stopped = true;
+  }
+
   onClose(_cause: CloseCause | undefined): void {
     if (this.peer === null) return;
     this.shard.counters.values[DISCONNECTS + ENDED_BY.NETWORK]! += 1;

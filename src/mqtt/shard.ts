@@ -425,6 +425,11 @@ export class Shard {
     this.endTurn();
   }
 
+  /** An invariant broke: nothing of this shard may be trusted, so its sockets close without a word to it. */
+  halt(): void {
+    for (const connection of this.connections) connection.halt();
+  }
+
   /** Nothing is under way any more. */
   get idle(): boolean {
     return this.connections.length === 0 && this.caller.waitingCount === 0 && this.broker.pendingCount === 0;

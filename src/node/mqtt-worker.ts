@@ -112,7 +112,10 @@ class MqttWorker {
     this.counters = new CounterBlock(input.metrics);
     this.stopped = new Promise((resolve, reject) => {
       this.stop = resolve;
-      this.fail = reject;
+      this.fail = error => {
+        this.shard.halt();
+        reject(error);
+      };
     });
     this.mesh = new Mesh(input.part, new AsyncBell(input.part), (peer, bytes, start, end) =>
       this.shard.onFrame(peer, bytes, start, end),

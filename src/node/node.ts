@@ -296,7 +296,10 @@ class Node {
 
   private async stop(): Promise<void> {
     const shards = this.with('mqtt');
-    const drained = shards.map(shard => shard.next('drained'));
+    // One that is dead, or dies now, has nothing to drain.
+    const drained = shards.map(shard =>
+      Promise.race([shard.next('drained'), shard.ended]).catch(() => undefined),
+    );
     for (const shard of shards) shard.send({ kind: 'drain' });
     await Promise.all(drained);
     await this.abort();

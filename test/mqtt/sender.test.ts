@@ -64,7 +64,8 @@ describe('sender', () => {
   it('encodes once for receivers with the same wants, and again for others', () => {
     const publication = message('t', 'x');
     const clients = [new Client(5), new Client(5), new Client(4), new Client(3), new Client(5)];
-    clients.forEach((client, i) => sender.send(publication, client, 1, i === 4 ? 8 : 7, 0, 0, null));
+    for (const [i, client] of clients.entries())
+      sender.send(publication, client, 1, i === 4 ? 8 : 7, 0, 0, null);
     outbox.flush();
     const [a, b, c, d, e] = clients.map(({ written }) => written[0]!);
     expect(a).toBe(b); // joined once, shared

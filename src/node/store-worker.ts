@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { getHeapStatistics } from 'node:v8';
 import type { MessagePort } from 'node:worker_threads';
 import {
   COMMIT_OPERATIONS,
@@ -8,7 +7,6 @@ import {
   COMMITS,
   CounterBlock,
   FLUSH_SECONDS,
-  HEAP_BYTES,
   MATCH_SECONDS,
   RETAIN_SCANS,
   RETAINED,
@@ -16,6 +14,7 @@ import {
   ROUTES,
   STORE_FAILURES,
 } from '../base/metrics.js';
+import type { Closable } from '../base/scope.js';
 import { OP } from '../contract/contract.js';
 import { DistCoprocessor } from '../dist/dist.js';
 import { DistService } from '../dist/service.js';
@@ -37,6 +36,7 @@ import type { LinkMemory, MeshPart } from '../shard/shard.js';
 import { hashKeys } from '../topic/hash.js';
 import type { Config } from './config.js';
 import { sampleRings } from './ring-metrics.js';
+import { startVitals } from './vitals.js';
 
 /** What a store thread is started with; survives structured cloning, `port` must be in the transfer list. */
 export interface StoreWorkerInput {
@@ -127,6 +127,7 @@ class StoreWorker {
   private readonly store: Store;
   private readonly loop: TurnLoop;
   private readonly timer: NodeJS.Timeout;
+  private readonly vitals: Closable;
   private inbox: InboxService | undefined;
   private gauges: () => void = () => undefined;
   private stop: () => void = () => undefined;
@@ -155,6 +156,7 @@ class StoreWorker {
     this.store.endTurn();
     this.loop = new TurnLoop(this.mesh, this.endTurn);
     this.timer = setInterval(this.tick, TICK_MS);
+    this.vitals = startVitals(this.counters);
     this.port.on('message', this.onControl);
     post(this.port, { kind: 'ready' });
   }
@@ -237,7 +239,6 @@ class StoreWorker {
     this.gauges();
     sampleRings(this.mesh, this.counters);
     this.counters.values[STORE_FAILURES] = this.store.failures;
-    this.counters.values[HEAP_BYTES] = getHeapStatistics().used_heap_size;
     this.loop.schedule();
   };
 
@@ -262,6 +263,7 @@ class StoreWorker {
 
   async close(): Promise<void> {
     clearInterval(this.timer);
+    await this.vitals.close();
     this.loop.close();
     this.mesh.close();
     this.port.close();

@@ -124,6 +124,23 @@ describe('a full ring', () => {
   });
 });
 
+describe('a client that asks for one thing over and over', () => {
+  it('is not read from while the store does not keep up', () => {
+    open({ ringBytes: 4096 });
+    const client = broker.connect({ clientId: 'c', expiry: 100 });
+    client.sendPublish('t', 'x', { qos: 2, id: 1 });
+    broker.pump();
+    client.take('pubrec');
+    const pubrels = Buffer.concat(Array.from({ length: 500 }, () => Buffer.from([0x62, 2, 0, 1])));
+    for (let i = 0; i < 20; i++) client.peer.send(pubrels);
+    expect(client.peer.paused).toBe(true);
+    expect(client.peer.unreadBytes).toBeGreaterThan(0);
+    broker.pump();
+    expect(client.peer.paused).toBe(false);
+    expect(client.peer.packets.splice(0)).toHaveLength(10_000);
+  });
+});
+
 describe('settings of a session', () => {
   it('limit its subscriptions, and filters in one packet', () => {
     open({ limits: { subscriptionsPerSessionMax: 2, filtersPerSubscribeMax: 3 } });

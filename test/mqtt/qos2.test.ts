@@ -73,6 +73,25 @@ describe('a QoS 2 message', () => {
     expect(broker.connect({ clientId: 'r', expiry: 1000, clean: false }).receive()).toEqual(['x']);
   });
 
+  it('is not taken for received while a member on a thread that dies may not have it', () => {
+    open({ shards: 3 });
+    const member = { clientId: 'member', expiry: 1000, clean: false } as const;
+    broker.connect({ ...member, shard: 1 }).subscribe('$share/g/t', { qos: 2 });
+    const first = broker.connect(PUBLISHER);
+    first.publish('t', 'warm', { qos: 2 });
+    broker.kill(2);
+    first.sendPublish('t', 'x', { qos: 2, id: 5 });
+    broker.pump();
+    first.expectNothing();
+    broker.kill(1); // nobody is left who would ask another member
+    broker.replace(1);
+    broker.replace(2);
+    for (const client of broker.open) client.peer.closed = true;
+    const again = broker.connect({ ...PUBLISHER, shard: 2 });
+    again.publish('t', 'x', { qos: 2, id: 5, dup: true });
+    expect(broker.connect(member).receive()).toEqual(['warm', 'x']);
+  });
+
   it('releases its id for good before PUBCOMP goes', () => {
     open();
     const publisher = broker.connect(PUBLISHER);

@@ -55,6 +55,31 @@ describe('a second connection with a client id', () => {
     second.take('connack', { sessionPresent: true });
   });
 
+  it('comes behind all that the first has acknowledged, however full its ring was', () => {
+    open({ shards: 2, ringBytes: 4096 });
+    const first = broker.connect(SAME);
+    first.subscribe('t', { qos: 1 });
+    const filler = broker.connect({ version: 4 });
+    filler.publish('t', 'x', { qos: 1 });
+    filler.publish('fill', 'warm');
+    expect(first.payloads()).toEqual(['x']);
+    const others = broker.peers.filter(peer => peer !== broker.applyPeer);
+    const turn = () => {
+      for (let i = 0; i < 50; i++) for (const peer of others) broker.turn(peer);
+    };
+    for (let i = 0; i < 30; i++) filler.sendPublish('fill', 'y'.repeat(400), { retain: true });
+    turn();
+    first.send({ cmd: 'puback', messageId: 1 });
+    turn();
+    first.peer.cut();
+    const second = broker.socket(1);
+    second.sendConnect(SAME);
+    turn();
+    broker.pump();
+    second.take('connack', { sessionPresent: true });
+    second.expectNothing();
+  });
+
   it('with a clean start finds nothing, and the routes of the old session are gone', () => {
     open({ shards: 2 });
     const first = broker.connect(SAME);

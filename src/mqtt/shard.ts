@@ -115,6 +115,7 @@ export class Shard {
     connection.place = this.connections.push(connection) - 1;
     this.byId.set(connection.id, connection);
     this.counters.values[CONNECTIONS + TRANSPORT_INDEX[peer.transport]]! += 1;
+    if (this.draining) connection.close(); // its TLS or WebSocket handshake ended after the listener had closed
     return connection;
   };
 

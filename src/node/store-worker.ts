@@ -251,13 +251,15 @@ class StoreWorker {
       this.stop();
       return;
     }
-    if (control.kind === 'peer-replaced') this.mesh.replace(control.peer, control.link);
-    else this.mesh.remove(control.peer);
     try {
       this.store.peerLost(control.peer, Date.now());
     } catch (error) {
       this.fail(error);
     }
+    // What the dead one leaves is cleared away before its successor's first word, which may wait in the new ring.
+    this.endTurn();
+    if (control.kind === 'peer-replaced') this.mesh.replace(control.peer, control.link);
+    else this.mesh.remove(control.peer);
     this.loop.schedule();
   };
 

@@ -15,9 +15,10 @@ const CORES_KEPT = 2;
 /**
  * Threads for a machine of `cores`.
  *
- * One mqtt thread up to three cores: on two cores a second one lost a third of the fan-out and won nothing for
- * pairs, since the clients, the kernel's loopback work and the store threads want the other core
- * (`npm run perf -- --only fan-out-q0` with `threads.mqtt` 1 and 2).
+ * One mqtt thread up to three cores. Two of them on two cores moved 1.9 million messages/s over 200 pairs where one
+ * moved 3.1, at QoS 1 0.7 where one moved 1.3, and 5.5 in a fan-out to 1,000 where one moved 5.6: the clients, the
+ * kernel's loopback work and the stores want the other core (`npm run perf -- --only pairs-200`, once with
+ * `SHOALMQ_THREADS__MQTT=2`; 2-core AMD EPYC, Node.js 20.20).
  */
 export function planThreads(threads: Config['threads'], cores: number): ThreadPlan {
   const mqtt = threads.mqtt === 'auto' ? Math.max(1, cores - CORES_KEPT) : threads.mqtt;

@@ -127,29 +127,31 @@ describe('a thread that is killed', () => {
       mesh.send(peer, bytes, 0, length);
       loop.schedule();
     };
-    const nextEcho = (peer: number) =>
+    const echoed = (peer: number, count: number) =>
       new Promise<void>(resolve => {
-        onEcho = from => from === peer && resolve();
+        onEcho = () => echoes[peer]! >= count && resolve();
+        onEcho(peer);
       });
 
     for (let i = 0; i < 200; i++) send(1, 20_000);
     send(2, 10);
-    await nextEcho(1);
+    await echoed(1, 1);
     await victim.terminate();
     expect(mesh.congested).toBe(true);
     expect(mesh.remove(1).outgoing).toBeGreaterThan(0);
     expect(mesh.congested).toBe(false);
     send(2, 10);
-    await nextEcho(2);
+    await echoed(2, 2);
     expect(echoes[2]).toBe(2);
+    const before = echoes[1]!;
 
     memory.renew(1);
     mesh.replace(1, memory.link(0, 1));
     const successor = start(memory, 1, { kind: 'echo', spin: 0 });
     send(1, 20_000);
-    await nextEcho(1);
+    await echoed(1, before + 1);
     send(2, 10);
-    await nextEcho(2);
+    await echoed(2, 3);
     expect(echoes[2]).toBe(3);
     loop.close();
     mesh.close();

@@ -4,12 +4,13 @@ import { complain, report } from './report.js';
 
 /**
  * The first SIGINT or SIGTERM calls `stop` and ends the process: code 0 when it is done within `timeoutMs`,
- * otherwise 1. A second one ends it at once, with 130 or 143.
+ * otherwise 1. A second one kills it at once, as the same signal would without a handler (130 or 143 to a shell):
+ * `process.exit` would wait for the threads, and a thread that hangs may be why somebody signals again.
  */
 export function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: Log): void {
   let stopping = false;
-  const onSignal = (signal: NodeJS.Signals, number: number) => {
-    if (stopping) process.exit(128 + number);
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (stopping) return dieBy(signal);
     stopping = true;
     const began = performance.now();
     log.info({ signal, timeoutMs }, 'stopping');
@@ -30,11 +31,17 @@ export function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: 
       },
     );
   };
-  process.on('SIGINT', () => onSignal('SIGINT', 2));
-  process.on('SIGTERM', () => onSignal('SIGTERM', 15));
+  process.on('SIGINT', () => onSignal('SIGINT'));
+  process.on('SIGTERM', () => onSignal('SIGTERM'));
   process.on('SIGHUP', () => {
     // A closed terminal ends the broker; a service manager's "reload" must not.
-    if (process.stdin.isTTY) onSignal('SIGHUP', 1);
+    if (process.stdin.isTTY) onSignal('SIGHUP');
     else log.info({}, 'SIGHUP: password and ACL files are reread by themselves when they change');
   });
+}
+
+/** The kernel's own way; everything acknowledged survives it. */
+function dieBy(signal: NodeJS.Signals): void {
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
 }

@@ -78,7 +78,9 @@ describe('SIGTERM', () => {
     child.kill('SIGTERM');
     child.kill('SIGINT');
     const exit = await broker.exited!;
-    expect([0, 130, 143]).toContain(exit.code);
+    // By the signal, unless the orderly stop was done first.
+    if (exit.code === null) expect(['SIGINT', 'SIGTERM']).toContain(exit.signal);
+    else expect(exit.code).toBe(0);
   });
 });
 

@@ -13,6 +13,8 @@ export const ERRORS = {
   SHOAL_AUTH_PLUGIN:
     'Check auth.plugin: a JavaScript module that exports "hooks" (see src/plugin/plugin.ts).',
   SHOAL_TLS_CERTIFICATE: 'Check that the certificate and key files exist, are PEM, and belong together.',
+  SHOAL_CLUSTER_KEY:
+    'Set cluster.key to the output of "openssl rand -base64 32", or to a pass phrase of 16 characters or more.',
   SHOAL_DATA_DIR_LOCKED: 'Another process uses this data directory: stop it, or choose another node.dataDir.',
   SHOAL_DATA_DIR_UNUSABLE: 'Check that node.dataDir can be created and written by this user.',
   SHOAL_STORAGE_CORRUPT:

@@ -129,6 +129,17 @@ const reasons = (table: Readonly<Record<string, number>>): MetricLabel => ({
 
 // -- Connections and sessions ------------------------------------------------------------------------------
 export const CONNECTIONS = gauge('connections', 'Open MQTT connections.', transport);
+export const CONNECTIONS_MAX = gauge(
+  'connections_max',
+  'Connections that the node takes: limits.connectionsMax, or fewer where open files are.',
+);
+/** + 4 × transport + event. */
+export const LISTENER_EVENTS = counter(
+  'listener_events_total',
+  'What became of sockets before MQTT; refused_at_limit were closed unheard.',
+  transport,
+  { name: 'event', values: ['accepted', 'refused_at_limit', 'handshake_failed', 'accept_error'] },
+);
 export const SESSIONS = gauge('sessions', 'Sessions held by this thread.', {
   name: 'kind',
   values: ['transient', 'persistent_online', 'persistent_stored'],

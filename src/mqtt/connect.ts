@@ -25,12 +25,11 @@ import {
   type WillMessage,
 } from './codec/packet.js';
 import type { Connection } from './connection.js';
-import { clampExpiry, readFilters } from './departure.js';
+import { clampExpiry } from './departure.js';
 import type { Filter } from './local-routes.js';
 import { Outlet } from './outlet.js';
 import { Session } from './session.js';
 import { addRoutes, attach } from './subscribing.js';
-import type { Tenant } from './tenant.js';
 import { isReserved } from './tenant.js';
 import { willOf } from './will.js';
 
@@ -77,7 +76,10 @@ export class Connect {
     connection.version = packet.version;
     connection.packetBytesMax = packet.packetBytesMax;
     connection.wantsProblems = packet.requestProblemInformation;
-    if (!shard.takeConnectToken())
+    // 3.2.2.2 has a code for a limit that the server was given, and MQTT 3 one for a server that is unavailable.
+    if (!connection.remote.admitted)
+      return this.refuse(REASON.quotaExceeded, 'the broker has as many connections as it may have');
+    if (!shard.takeConnect())
       return this.refuse(REASON.connectionRateExceeded, 'too many clients connect at once');
     const refusal = this.check(packet);
     if (refusal !== null) return this.refuse(refusal[0], refusal[1]);
@@ -277,7 +279,6 @@ export class Connect {
       const filter = parseFilter(stored.filter, shard.topicLimits);
       if (filter.kind !== 'invalid') this.stored.push({ ...stored, parsed: filter });
     }
-    const ended = readFilters(body, shard.topicLimits);
     const received: number[] = [];
     for (let n = body.u32(); n > 0; n--) received.push(body.u16());
     body.u53(); // nextSeq
@@ -292,12 +293,10 @@ export class Connect {
     session.authMethod = packet!.authenticationMethod;
     session.restoreReceived(received);
     if (instance !== 0) session.outlet = new Outlet(session, instance, sentSeq, session.windowMax);
-    shard.router.routes.removeInboxes(tenant, this.clientId, ended, () => {
-      if (this.over) return this.detachAgain(tenant, instance);
-      this.waits = false;
-      this.session = session;
-      this.addStored(session, present, owed);
-    });
+    if (this.over) return this.detachAgain(instance);
+    this.waits = false;
+    this.session = session;
+    this.addStored(session, present, owed);
   }
 
   private addStored(session: Session, present: boolean, owed: readonly number[]): void {
@@ -318,16 +317,11 @@ export class Connect {
   }
 
   /** The client went while its inbox was attached. */
-  private detachAgain(tenant: Tenant, instance: number): void {
+  private detachAgain(instance: number): void {
     if (instance === 0) return this.letGo();
     const { shard, id } = this.connection;
-    const call = callback(
-      (status, body) => {
-        const ended = status === STATUS.OK ? readFilters(body, shard.topicLimits) : [];
-        shard.router.routes.removeInboxes(tenant, this.clientId, ended, () => this.letGo());
-      },
-      () => this.letGo(),
-    );
+    const letGo = () => this.letGo();
+    const call = callback(letGo, letGo);
     const expiry = clampExpiry(this.packet!.sessionExpirySeconds, shard.limits.sessionExpirySecondsMax);
     const writer = shard.caller.begin(OP.INBOX_DETACH, call).u53(instance).u32(id);
     writer.u32(expiry).u53(shard.wallMs()).u8(1).u53(0);

@@ -2,7 +2,7 @@
  * Room `mqtt`: from a client's bytes to what they mean, and back. One `Shard` per mqtt thread owns its connections
  * and sessions whole; nothing here is shared between threads, they talk in frames (contract/contract.ts).
  *
- * From the socket inwards: transport.ts, io/ (bytes) · connection.ts (order, time, holds) with codec/ · connect.ts,
+ * From the socket inwards: transport.ts, io/ (bytes), admission.ts (how many) · connection.ts (order, time, holds) with codec/ · connect.ts,
  * departure.ts, reauthentication.ts (how a session begins and ends) · session.ts with window.ts, outlet.ts,
  * retained-feed.ts (what is owed to a client) · publisher.ts (the order of one source) · router.ts, local-routes.ts,
  * shared-router.ts, shared-group.ts, subscribing.ts (who receives) · sender.ts, outbox.ts (packets, one write a turn).
@@ -63,7 +63,6 @@ export interface Limits {
   readonly packetBytesMax: number;
   readonly connectBytesMax: number;
   readonly connectTimeoutMs: number;
-  readonly connectRatePerSecondMax: number;
   readonly keepAliveSecondsMax: number;
   readonly keepAliveSecondsDefault: number;
   readonly clientIdBytesMax: number;
@@ -109,6 +108,8 @@ export interface ShardOptions {
   readonly keys: HashKeys;
   readonly authenticator: Authenticator;
   readonly authorizer: Authorizer;
+  /** One CONNECT of this second's, in the whole node; false when they are used up. */
+  readonly takeConnect: () => boolean;
   /** Asks for `flushTurn` at the end of the turn; may be called often. */
   readonly schedule: () => void;
 }

@@ -49,6 +49,7 @@ export class Shard {
   readonly counters: CounterBlock;
   readonly authenticator: Authenticator;
   readonly authorizer: Authorizer;
+  readonly takeConnect: () => boolean;
   /** Nobody needs to be asked. */
   readonly permitsAll: boolean;
   readonly caller: Caller;
@@ -71,8 +72,6 @@ export class Shard {
   private finished: Outlet[] = [];
   private lastId = 0;
   private ticks = 0;
-  private tokens: number;
-  private tokensAtMs: number;
   private readonly reader = new ByteReader();
   private readonly message = new Message();
   private draining = false;
@@ -94,6 +93,7 @@ export class Shard {
     this.keys = options.keys;
     this.authenticator = options.authenticator;
     this.authorizer = options.authorizer;
+    this.takeConnect = options.takeConnect;
     this.permitsAll = options.authorizer === permitAll;
     this.schedule = options.schedule;
     this.caller = new Caller(wire, env.random.u32());
@@ -103,8 +103,6 @@ export class Shard {
     const wallMs = () => this.wallMs();
     this.router = new Router(links, this.caller, counters, this.keys, limits.topicCacheEntriesMax, wallMs);
     this.broker = new BrokerPublisher(this.router);
-    this.tokens = Math.max(1, limits.connectRatePerSecondMax / links.shards.length);
-    this.tokensAtMs = env.clock.monotonicMs();
   }
 
   // -- connections -------------------------------------------------------------------------------------------
@@ -162,18 +160,6 @@ export class Shard {
     const waiting = this.leaving.get(connection) ?? [];
     this.leaving.delete(connection);
     for (const done of waiting) done();
-  }
-
-  /** One CONNECT of this second's; false when they are used up. */
-  takeConnectToken(): boolean {
-    const nowMs = this.monotonicMs();
-    const perSecond = this.limits.connectRatePerSecondMax / this.links.shards.length;
-    const earned = ((nowMs - this.tokensAtMs) / 1000) * perSecond;
-    this.tokens = Math.min(Math.max(1, perSecond), this.tokens + earned);
-    this.tokensAtMs = nowMs;
-    if (this.tokens < 1) return false;
-    this.tokens--;
-    return true;
   }
 
   assignClientId(): string {
@@ -324,8 +310,8 @@ export class Shard {
         return this.onKick(peer, callId, reader);
       case OP.INBOX_WILL:
         return this.onWill(peer, callId, reader);
-      case OP.INBOX_EXPIRED:
-        return this.onExpired(peer, callId, reader);
+      case OP.INBOX_ROUTES:
+        return this.onRoutes(peer, callId, reader);
       case OP.SHARD_ANNOUNCE:
         return this.broker.publish(
           this.router.tenant(reader.text()),
@@ -390,14 +376,13 @@ export class Shard {
     this.broker.publish(tenant, publication);
   }
 
-  private onExpired(peer: number, callId: number, reader: ByteReader): void {
+  private onRoutes(peer: number, callId: number, reader: ByteReader): void {
     const tenant = this.router.tenant(reader.text());
     const clientId = reader.text();
     reader.u53();
-    const filters = readFilters(reader, this.topicLimits);
     const life = this.caller.lifeOf(peer);
-    this.router.routes.removeInboxes(tenant, clientId, filters, () =>
-      this.caller.reply(peer, life, callId, STATUS.OK),
+    this.router.routes.settle(tenant, clientId, reader, this.topicLimits, stored =>
+      this.caller.reply(peer, life, callId, stored ? STATUS.OK : STATUS.UNAVAILABLE),
     );
   }
 

@@ -45,6 +45,8 @@ export interface Peer {
   readonly remotePort: number;
   /** Present only on TLS, when the listener asked for a client certificate and a valid one came. */
   readonly certificate: PeerCertificate | undefined;
+  /** False for one above the limit ({@link PLACE}.REFUSAL): its CONNECT is to be refused. */
+  readonly admitted: boolean;
   /** Bytes accepted by `write` that the kernel has not taken yet. */
   readonly pendingBytes: number;
   /**
@@ -110,12 +112,34 @@ export interface Listener {
 /** Running totals since the listener opened; read by metrics, never reset. */
 export interface ListenerCounters {
   accepted: number;
-  /** Closed at once because `connectionsMax` was reached. */
+  /** Closed unheard, as soon as they were accepted, because `places` had none. */
   refusedAtLimit: number;
   /** Failed before they became peers: TLS or WebSocket handshake, PROXY header, time limits. */
   handshakeFailed: number;
-  /** accept() failures, such as too many open files; accepting pauses briefly after each. */
+  /**
+   * Failures of accept() that the library below tells of; accepting goes on, without a pause. Too many open files is
+   * not among them: libuv then accepts and closes what waits, silently, and uWebSockets.js spins until a descriptor
+   * is free. So `places` has to run out before descriptors do.
+   */
   acceptErrors: number;
+}
+
+/** What a newcomer gets; see {@link Places}. */
+export const PLACE = {
+  /** None: it is closed at once. */
+  NONE: 0,
+  SEAT: 1,
+  /** It is above the limit: to be told so, then closed. */
+  REFUSAL: 2,
+} as const;
+
+export type Place = (typeof PLACE)[keyof typeof PLACE];
+
+/** Room for connections. Asked when a socket is accepted, on every transport, before anything is made for it. */
+export interface Places {
+  take(): Place;
+  /** The socket is closed; called once for each `take` but NONE. */
+  giveBack(place: Place): void;
 }
 
 /** Settings that every listener has. */
@@ -123,8 +147,7 @@ export interface ListenerOptions {
   readonly host: string;
   /** 0 asks the kernel for a free one. */
   readonly port: number;
-  /** Connections at once; one more is closed as soon as it is accepted. */
-  readonly connectionsMax: number;
+  readonly places: Places;
   /** Longest queue of connections waiting in the kernel for accept(); the kernel caps it at somaxconn. */
   readonly backlog: number;
   /** How long `end` may take to flush. */

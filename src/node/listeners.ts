@@ -4,7 +4,7 @@ import { listenTcp } from '../mqtt/io/tcp.js';
 import { listenTls } from '../mqtt/io/tls.js';
 import type { TlsFiles } from '../mqtt/io/tls-files.js';
 import { listenWs } from '../mqtt/io/ws.js';
-import type { Accept, Listener } from '../mqtt/transport.js';
+import type { Accept, Listener, Places } from '../mqtt/transport.js';
 import type { Config } from './config.js';
 import type { Opened } from './mqtt-worker.js';
 import { LISTENER_KINDS, type ListenerKind } from './security.js';
@@ -25,20 +25,15 @@ const WS_HELD_TOTAL_BYTES = 256 * 1024 * 1024;
 export async function openListeners(
   config: Config,
   accept: Accept,
+  places: Places,
   opened: readonly Opened[],
 ): Promise<Listener[]> {
   const listeners: Listener[] = [];
   try {
     for (const kind of LISTENER_KINDS) {
       if (!config.listeners[kind].enabled) continue;
-      listeners.push(
-        await open(
-          config,
-          kind,
-          accept,
-          opened.find(other => other.kind === kind),
-        ),
-      );
+      const shared = opened.find(other => other.kind === kind);
+      listeners.push(await open(config, kind, accept, places, shared));
     }
   } catch (error) {
     await Promise.all(listeners.map(listener => listener.destroy()));
@@ -51,6 +46,7 @@ async function open(
   config: Config,
   kind: ListenerKind,
   accept: Accept,
+  places: Places,
   shared: Opened | undefined,
 ): Promise<Listener> {
   const { limits } = config;
@@ -58,7 +54,7 @@ async function open(
   const common = {
     host: settings.host,
     port: shared?.port ?? settings.port,
-    connectionsMax: limits.connectionsMax,
+    places,
     endTimeoutMs: END_TIMEOUT_MS,
   };
   if (kind === 'ws' || kind === 'wss') {

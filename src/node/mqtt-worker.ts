@@ -5,6 +5,7 @@ import type { Env } from '../base/env.js';
 import { type ErrorCode, ShoalError } from '../base/errors.js';
 import { CounterBlock } from '../base/metrics.js';
 import type { Closable } from '../base/scope.js';
+import { Admission } from '../mqtt/admission.js';
 import type { Links } from '../mqtt/router.js';
 import { Shard } from '../mqtt/shard.js';
 import type { Listener } from '../mqtt/transport.js';
@@ -16,6 +17,7 @@ import { Mesh } from '../shard/mesh.js';
 import type { LinkMemory, MeshPart } from '../shard/shard.js';
 import { hashKeys } from '../topic/hash.js';
 import type { Config } from './config.js';
+import { ListenerWatch } from './listener-watch.js';
 import { openListeners } from './listeners.js';
 import { createLog } from './log.js';
 import { sampleRings } from './ring-metrics.js';
@@ -30,10 +32,20 @@ export interface MqttWorkerInput {
   /** Memory of this thread's {@link CounterBlock}. */
   readonly metrics: SharedArrayBuffer;
   readonly hashSeed: number;
+  readonly admission: AdmissionInput;
   /** CPU to bind the thread to; -1 for none. */
   readonly cpu: number;
   /** Control: {@link MqttControl} in, {@link MqttReport} out. */
   readonly port: MessagePort;
+}
+
+/** What the threads share to hold the node's limits. */
+export interface AdmissionInput {
+  /** Of `admissionMemory`. */
+  readonly memory: SharedArrayBuffer;
+  /** In force: `limits.connectionsMax`, or what the limit of open files leaves room for. */
+  readonly connectionsMax: number;
+  readonly descriptorsAreFewer: boolean;
 }
 
 /** Where a listener really is, and its descriptor for the other shards. */
@@ -99,6 +111,8 @@ class MqttWorker {
   private readonly loop: TurnLoop;
   private readonly timer: NodeJS.Timeout;
   private readonly vitals: Closable;
+  private readonly admission: Admission;
+  private readonly watch: ListenerWatch;
   private listeners: Listener[] = [];
   private stop: () => void = () => undefined;
   private fail: (error: unknown) => void = () => undefined;
@@ -117,6 +131,11 @@ class MqttWorker {
         reject(error);
       };
     });
+    const { connectRatePerSecondMax } = config.limits;
+    const { memory, connectionsMax } = input.admission;
+    const admitted = { connectionsMax, connectRatePerSecondMax };
+    this.admission = new Admission(memory, links.shard, admitted, process.hrtime.bigint);
+    this.watch = new ListenerWatch(this.admission, input.admission, env.log);
     this.mesh = new Mesh(input.part, new AsyncBell(input.part), (peer, bytes, start, end) =>
       this.shard.onFrame(peer, bytes, start, end),
     );
@@ -136,6 +155,7 @@ class MqttWorker {
       keys: hashKeys(input.hashSeed),
       authenticator: auth.authenticator,
       authorizer: auth.authorizer,
+      takeConnect: this.admission.takeConnect,
       schedule: () => this.loop.schedule(),
     });
     this.mesh.onDrained = () => this.shard.onDrained();
@@ -155,6 +175,7 @@ class MqttWorker {
   private readonly tick = (): void => {
     this.shard.tick();
     sampleRings(this.mesh, this.counters);
+    this.watch.look(this.listeners, this.counters, performance.now());
   };
 
   private readonly onControl = (control: MqttControl): void => {
@@ -178,7 +199,7 @@ class MqttWorker {
   };
 
   private listen(opened: readonly Opened[]): void {
-    openListeners(this.config, this.shard.accept, opened).then(
+    openListeners(this.config, this.shard.accept, this.admission, opened).then(
       listeners => {
         this.listeners = listeners;
         this.post({

@@ -5,6 +5,7 @@
  *   thread-plan.ts, threads.ts how many threads, on which CPUs; one thread through all its lives
  *   mqtt-worker.ts             a thread that owns connections; listeners.ts opens its sockets
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
+ *   listener-watch.ts, descriptors.ts  how many clients may come, and who is told when they may not
  *   metrics-server.ts, sys-topics.ts, vitals.ts, ring-metrics.ts   what can be watched
  *
  * Main thread: the lock on the data directory, the worker threads, the session directory, metrics, `$SYS`. Worker
@@ -28,9 +29,10 @@ import { performance } from 'node:perf_hooks';
 import type { Piscina } from 'piscina';
 import type { Log } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
-import { CounterBlock, THREAD_RESTARTS } from '../base/metrics.js';
+import { CONNECTIONS_MAX, CounterBlock, THREAD_RESTARTS } from '../base/metrics.js';
 import { type Closable, Scope } from '../base/scope.js';
 import { DataDir } from '../kv/io/data-dir.js';
+import { admissionMemory, vacate } from '../mqtt/admission.js';
 import { openSharedPort, type SharedPort } from '../mqtt/io/shared-port.js';
 import type { Links } from '../mqtt/router.js';
 import { openAuth } from '../plugin/io/auth.js';
@@ -39,9 +41,10 @@ import { AsyncBell } from '../shard/io/async-bell.js';
 import { TurnLoop } from '../shard/io/loop.js';
 import { createMesh, Mesh, type MeshMemory } from '../shard/mesh.js';
 import type { Config } from './config.js';
+import { connectionsThatFit, watchDescriptors } from './descriptors.js';
 import { listenerHint } from './hint.js';
 import { type MetricsServer, type NodeStatus, openMetricsServer } from './metrics-server.js';
-import type { Opened } from './mqtt-worker.js';
+import type { AdmissionInput, Opened } from './mqtt-worker.js';
 import { sampleRings } from './ring-metrics.js';
 import type { ListenerKind } from './security.js';
 import { SysTopics } from './sys-topics.js';
@@ -88,6 +91,7 @@ class Node {
   private readonly scope = new Scope();
   private readonly plan: ThreadPlan;
   private readonly memory: MeshMemory;
+  private admission: AdmissionInput;
   private readonly mesh: Mesh;
   private readonly loop: TurnLoop;
   private readonly dict: SessionDict;
@@ -107,6 +111,8 @@ class Node {
     this.log = log;
     this.plan = planThreads(config.threads, availableParallelism());
     const { mqtt, match, apply } = this.plan;
+    const { connectionsMax } = config.limits;
+    this.admission = { memory: admissionMemory(mqtt), connectionsMax, descriptorsAreFewer: false };
     this.memory = createMesh(1 + mqtt + match + apply);
     const part = this.memory.part(MAIN);
     this.mesh = new Mesh(part, new AsyncBell(part), (peer, bytes, start, end) =>
@@ -126,6 +132,7 @@ class Node {
     // Read once here, so that a bad file is one error and not one per thread.
     await (await openAuth(config, env)).close();
     scope.own(startVitals(this.block));
+    scope.own(watchDescriptors(log));
     const sampling = setInterval(() => sampleRings(this.mesh, this.block), SAMPLE_MS);
     scope.own({ close: () => clearInterval(sampling) });
     const metrics = config.metrics.enabled ? scope.own(await this.openMetrics()) : undefined;
@@ -133,6 +140,7 @@ class Node {
     this.open('match', this.plan.match, 1 + this.plan.mqtt);
     this.open('apply', this.plan.apply, 1 + this.plan.mqtt + this.plan.match);
     await Promise.all(this.with('match', 'apply').map(thread => this.launch(thread)));
+    this.limitConnections();
     await Promise.all(this.with('mqtt').map(thread => this.launch(thread)));
     await this.openShared();
     for (const thread of this.with('mqtt')) this.opened = await this.listen(thread);
@@ -148,6 +156,18 @@ class Node {
       metricsPort: metrics?.port ?? 0,
       stop: () => (this.stopping ??= this.stop()),
     };
+  }
+
+  /** Connections must run out before descriptors do; see `ListenerCounters.acceptErrors`. */
+  private limitConnections(): void {
+    const { connectionsMax } = this.config.limits;
+    const fitting = connectionsThatFit(this.plan.mqtt);
+    this.admission = {
+      ...this.admission,
+      connectionsMax: Math.min(connectionsMax, fitting),
+      descriptorsAreFewer: fitting < connectionsMax,
+    };
+    this.block.values[CONNECTIONS_MAX] = this.admission.connectionsMax;
   }
 
   // -- threads -----------------------------------------------------------------------------------------------
@@ -174,7 +194,8 @@ class Node {
     const { config, hashSeed } = this;
     const part = this.memory.part(thread.peer);
     const cpu = this.plan.cpuOf(thread.peer);
-    if (thread.role === 'mqtt') return { config, hashSeed, part, cpu, links: this.linksOf(thread.index) };
+    if (thread.role === 'mqtt')
+      return { config, hashSeed, part, cpu, admission: this.admission, links: this.linksOf(thread.index) };
     const mqttPeers = this.with('mqtt').map(({ peer }) => peer);
     return { config, hashSeed, part, cpu, role: thread.role, index: thread.index, mqttPeers };
   }
@@ -236,6 +257,7 @@ class Node {
   /** The successor gets fresh rings; everybody else is told before it starts. */
   private async restart(thread: Thread): Promise<void> {
     thread.bury();
+    if (thread.role === 'mqtt') vacate(this.admission.memory, thread.index);
     const nowMs = performance.now();
     const recent = (this.deaths.get(thread) ?? []).filter(atMs => nowMs - atMs < RESTART_WINDOW_MS);
     this.deaths.set(thread, [...recent, nowMs]);

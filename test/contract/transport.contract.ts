@@ -454,15 +454,19 @@ export function transportContract(name: string, harness: TransportHarness): void
       const first = await connect(listener.port);
       await connect(listener.port);
       await until(() => recorders.length === 2, 'two peers');
-      const third = await harness.connect(listener.port).catch(() => undefined);
-      await third?.until(() => third.ended || third.socket.destroyed, 'the refusal');
-      third?.socket.destroy();
+      const third = await connect(listener.port);
+      await until(() => recorders.length === 3, 'the peer to be refused');
+      const fourth = await harness.connect(listener.port).catch(() => undefined);
+      await fourth?.until(() => fourth.ended || fourth.socket.destroyed, 'the refusal');
+      fourth?.socket.destroy();
       await until(() => listener.counters.refusedAtLimit === 1, 'the count');
-      expect(recorders.length).toBe(2);
+      expect(recorders.map(({ peer }) => peer.admitted)).toEqual([true, true, false]);
       first.finish();
-      await until(() => listener.connections === 1, 'one to go');
+      third.finish();
+      await until(() => listener.connections === 1, 'two to go');
       await connect(listener.port);
-      await until(() => recorders.length === 3, 'a third peer');
+      await until(() => recorders.length === 4, 'a fourth peer');
+      expect(recorders[3]!.peer.admitted).toBe(true);
     });
 
     it('stops accepting on close, and leaves what is connected alone', async () => {

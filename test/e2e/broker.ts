@@ -22,6 +22,10 @@ export interface BrokerOptions {
   readonly set?: Settings;
   /** Listeners to open; TCP only by default. */
   readonly transports?: readonly Transport[];
+  /** Files that the process may have open. */
+  readonly openFilesMax?: number;
+  /** Environment variables besides our own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export const PEER = process.env.E2E_PEER ?? 'shoalmq';
@@ -142,13 +146,17 @@ export class Broker implements Target {
       writeFileSync(file, mosquittoConfig(settings));
       return ['/usr/sbin/mosquitto', ['-c', file]];
     }
-    return [process.execPath, [CLI, ...this.startArguments()]];
+    const started = [process.execPath, CLI, ...this.startArguments()];
+    const { openFilesMax } = this.options;
+    if (openFilesMax === undefined) return [started[0]!, started.slice(1)];
+    return ['/bin/sh', ['-c', `ulimit -n ${openFilesMax} && exec "$@"`, 'sh', ...started]];
   }
 
   /** Starts the process on the directory and the ports that are chosen already. */
   async launch(): Promise<void> {
     const [file, args] = this.command();
-    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const env = { ...process.env, ...this.options.env };
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     this.process = child;
     this.exited = new Promise(done => child.once('exit', (code, signal) => done({ code, signal })));
     this.exited.then(exit => {
@@ -188,6 +196,15 @@ export class Broker implements Target {
   private keep(text: string): void {
     for (const line of text.split('\n')) if (line !== '') this.lines.push(line);
     if (this.lines.length > LOG_LINES_MAX) this.lines = this.lines.slice(-LOG_LINES_MAX);
+  }
+
+  /** The sum over threads of the metric's values whose labels match. */
+  async metric(name: string, labels = /(?:)/): Promise<number> {
+    const { body } = await get(this.metricsPort, '/metrics');
+    let sum = 0;
+    for (const [, found, value] of body.matchAll(new RegExp(`^${name}(\\{.*\\})? (\\S+)$`, 'gm')))
+      if (labels.test(found ?? '')) sum += Number(value);
+    return sum;
   }
 
   log(): string {

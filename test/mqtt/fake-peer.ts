@@ -14,6 +14,7 @@ export class FakePeer implements Peer {
   readonly remoteAddress = '192.0.2.1';
   readonly remotePort = 1;
   readonly certificate = undefined;
+  admitted = true;
   pendingBytes = 0;
   handler: PeerHandler | null = null;
   version: Version = 5;

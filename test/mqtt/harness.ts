@@ -18,6 +18,7 @@ import { FIRST_RANGE_ID } from '../../src/kv/kv.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { wholeService } from '../../src/kv/range.js';
 import { Store } from '../../src/kv/store.js';
+import { Admission, admissionMemory } from '../../src/mqtt/admission.js';
 import type { Features, Limits } from '../../src/mqtt/mqtt.js';
 import { Shard } from '../../src/mqtt/shard.js';
 import { configSchema } from '../../src/node/config-schema.js';
@@ -38,13 +39,19 @@ const TICK_MS = 100;
 
 export interface BrokerOptions {
   readonly shards?: number;
-  readonly limits?: Partial<Limits> & { retainedMessagesMax?: number; sharedGroupMembersMax?: number };
+  readonly limits?: Partial<Limits> & {
+    retainedMessagesMax?: number;
+    sharedGroupMembersMax?: number;
+    connectRatePerSecondMax?: number;
+  };
   readonly features?: Partial<Features>;
   readonly authenticator?: Authenticator;
   readonly authorizer?: Authorizer;
   /** Frames that a turn handles; 1 makes each delivery a step of its own. */
   readonly pollFramesMax?: number;
   readonly ringBytes?: number;
+  /** What an earlier broker left on its disks. */
+  readonly engines?: { readonly match: HeldEngine; readonly apply: HeldEngine };
 }
 
 /** An engine whose commits become durable when the test says so, and which can be full. */
@@ -88,12 +95,14 @@ export class Broker {
     retainedMessagesMax: number;
     sharedGroupMembersMax: number;
     retainedBytesMax: number;
+    connectRatePerSecondMax: number;
+    connectionsMax: number;
   };
   readonly mesh: InlineMesh;
   readonly shards: Shard[] = [];
   readonly dict: SessionDict;
-  readonly matchEngine = new HeldEngine();
-  readonly applyEngine = new HeldEngine();
+  readonly matchEngine: HeldEngine;
+  readonly applyEngine: HeldEngine;
   /** What was logged as an error: expected to stay empty. */
   readonly errors: unknown[] = [];
   match: Store;
@@ -103,6 +112,7 @@ export class Broker {
   wallMs = 1_700_000_000_000;
   monotonicMs = 1000;
   private readonly count: number;
+  private readonly admission: SharedArrayBuffer;
   private readonly dead = new Set<number>();
   private later: (() => void)[] = [];
   private random = 1;
@@ -111,6 +121,9 @@ export class Broker {
   constructor(options: BrokerOptions = {}) {
     this.options = options;
     this.count = options.shards ?? 1;
+    this.admission = admissionMemory(this.count);
+    this.matchEngine = options.engines?.match ?? new HeldEngine();
+    this.applyEngine = options.engines?.apply ?? new HeldEngine();
     this.limits = { ...DEFAULTS.limits, ...options.limits };
     this.mesh = new InlineMesh(this.count + 3, {
       handlerOf: peer => (from, bytes, start, end) => this.onFrame(peer, from, bytes, start, end),
@@ -180,6 +193,12 @@ export class Broker {
       keys: hashKeys(SEED),
       authenticator: this.options.authenticator ?? acceptAll,
       authorizer: this.options.authorizer ?? permitAll,
+      takeConnect: new Admission(
+        this.admission,
+        shard,
+        this.limits,
+        () => BigInt(Math.floor(this.monotonicMs)) * 1_000_000n,
+      ).takeConnect,
       schedule: () => this.mesh.schedule(peer),
     });
     mesh.onDrained = () => made.onDrained();
@@ -318,6 +337,17 @@ export class Broker {
     if (peer !== this.matchPeer) this.match.peerLost(peer, this.wallMs);
     if (peer !== this.applyPeer) this.apply.peerLost(peer, this.wallMs);
     this.pump();
+  }
+
+  /** The whole process dies; the broker that is started on its disks. */
+  crashed(): Broker {
+    this.mesh.close();
+    const { matchEngine: match, applyEngine: apply } = this;
+    match.forget();
+    apply.forget();
+    const successor = new Broker({ ...this.options, engines: { match, apply } });
+    successor.wallMs = this.wallMs;
+    return successor;
   }
 
   // -- clients -----------------------------------------------------------------------------------------------

@@ -1,5 +1,12 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { DROP, DROPS, VIOLATION, VIOLATIONS } from '../../src/base/metrics.js';
+import {
+  CONNECT_REFUSAL,
+  CONNECT_REFUSALS,
+  DROP,
+  DROPS,
+  VIOLATION,
+  VIOLATIONS,
+} from '../../src/base/metrics.js';
 import { Broker, type BrokerOptions } from './harness.js';
 
 let broker: Broker;
@@ -171,18 +178,36 @@ describe('settings of a session', () => {
     client.publish('a/b/c', 'x', { qos: 1 });
   });
 
-  it('let in no more connections a second than said, also where one shard has a part of one', () => {
+  it.each([
+    ['on one shard', () => 1],
+    ['spread over the shards', (index: number) => index],
+  ])('let in as many connections a second as said, and no more, %s', (_where, shardOf) => {
     open({ shards: 3, limits: { connectRatePerSecondMax: 2 } });
     for (let second = 0; second < 3; second++) {
-      const reasons = [0, 0, 0].map(() => {
-        const socket = broker.socket(1);
-        socket.sendConnect({ clientId: `s${second}` });
+      const reasons = [0, 1, 2].map(index => {
+        const socket = broker.socket(shardOf(index));
+        socket.sendConnect({ clientId: `s${index}` });
         broker.pump();
         return socket.take('connack').reasonCode;
       });
-      expect(reasons).toEqual([0, 0x9f, 0x9f]);
-      broker.advance(1600);
+      expect(reasons).toEqual([0, 0, 0x9f]);
+      broker.advance(1000);
     }
+  });
+
+  it.each([
+    [5, { reasonCode: 0x97, properties: { reasonString: expect.stringContaining('connections') } }],
+    [4, { returnCode: 3 }],
+    [3, { returnCode: 3 }],
+  ] as const)('tell a client above limits.connectionsMax so, level %i [MQTT-3.1.4-2]', (version, want) => {
+    open();
+    const socket = broker.socket();
+    socket.peer.admitted = false;
+    socket.sendConnect({ clientId: 'one too many', version });
+    broker.pump();
+    expect(socket.take('connack')).toMatchObject(want);
+    expect(socket.closed).toBe(true);
+    expect(broker.counter(CONNECT_REFUSALS + CONNECT_REFUSAL.LIMIT)).toBe(1);
   });
 
   it('close a connection whose SUBACK is larger than it takes [MQTT-3.1.2-24]', () => {

@@ -1,12 +1,20 @@
 /** The part that `tcp-net.ts` and `tls.ts` share: a `net.Server`, its connections, and their bounds. */
 import { createServer, type Server, type Socket } from 'node:net';
-import type { Listener, ListenerCounters } from '../transport.js';
+import { type Listener, type ListenerCounters, PLACE } from '../transport.js';
 import { listenError, newCounters, resolveHost } from './listening.js';
 import { ProxyHeaderParser, type ProxySource } from './proxy-protocol.js';
 import type { TcpListenOptions } from './tcp.js';
 
-/** Takes a raw connection from here on; must listen to its errors. `source` comes from a PROXY header. */
-export type TakeSocket = (socket: Socket, source: ProxySource | undefined, listener: NetListener) => void;
+/** What is known of a raw connection. */
+export interface Origin {
+  /** From a PROXY header. */
+  readonly source: ProxySource | undefined;
+  /** As in `Peer`. */
+  readonly admitted: boolean;
+}
+
+/** Takes a raw connection from here on; must listen to its errors. */
+export type TakeSocket = (socket: Socket, origin: Origin, listener: NetListener) => void;
 
 export class NetListener implements Listener {
   readonly transport: 'tcp' | 'tls';
@@ -89,7 +97,9 @@ export class NetListener implements Listener {
   }
 
   #connection(socket: Socket, take: TakeSocket): void {
-    if (this.#closed !== undefined || this.#sockets.size >= this.#options.connectionsMax) {
+    const { places } = this.#options;
+    const place = this.#closed === undefined ? places.take() : PLACE.NONE;
+    if (place === PLACE.NONE) {
       this.counters.refusedAtLimit++;
       socket.destroy();
       return;
@@ -99,16 +109,18 @@ export class NetListener implements Listener {
     socket.on('error', ignoreError);
     socket.on('close', () => {
       this.#sockets.delete(socket);
+      places.giveBack(place);
       // After this turn's other 'close' listeners, which tell the handlers.
       if (this.#sockets.size === 0) setImmediate(() => this.#whenEmpty?.());
     });
     if (this.#options.tcpKeepAliveSeconds > 0)
       socket.setKeepAlive(true, this.#options.tcpKeepAliveSeconds * 1000);
-    if (this.#options.proxyProtocol) this.#readProxyHeader(socket, take);
-    else take(socket, undefined, this);
+    const admitted = place === PLACE.SEAT;
+    if (this.#options.proxyProtocol) this.#readProxyHeader(socket, admitted, take);
+    else take(socket, { source: undefined, admitted }, this);
   }
 
-  #readProxyHeader(socket: Socket, take: TakeSocket): void {
+  #readProxyHeader(socket: Socket, admitted: boolean, take: TakeSocket): void {
     const parser = new ProxyHeaderParser();
     const fail = (): void => {
       stop();
@@ -131,7 +143,7 @@ export class NetListener implements Listener {
       }
       stop();
       if (result.rest.length > 0) socket.unshift(result.rest);
-      take(socket, result.source, this);
+      take(socket, { source: result.source, admitted }, this);
     };
     socket.on('data', received);
     socket.on('close', fail);

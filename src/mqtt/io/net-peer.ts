@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net';
 import type { CloseCause, Peer, PeerCertificate, PeerHandler } from '../transport.js';
 import { plainAddress } from './listening.js';
+import type { Origin } from './net-listener.js';
 
 const PEER = Symbol('peer');
 
@@ -19,6 +20,7 @@ export class NetPeer implements Peer {
   readonly transport: 'tcp' | 'tls';
   readonly remoteAddress: string;
   readonly remotePort: number;
+  readonly admitted: boolean;
   readonly certificate: PeerCertificate | undefined;
   readonly #socket: PeerSocket;
   readonly #owner: NetPeerOwner;
@@ -36,19 +38,19 @@ export class NetPeer implements Peer {
     this.#handler!.onDrain();
   };
 
-  /** `remote` is the client behind a PROXY header, else the socket's own. */
   constructor(
     socket: Socket,
     owner: NetPeerOwner,
     transport: 'tcp' | 'tls',
-    remote: { readonly address: string; readonly port: number } | undefined,
+    { source, admitted }: Origin,
     certificate: PeerCertificate | undefined,
   ) {
     this.#socket = socket;
     this.#owner = owner;
     this.transport = transport;
-    this.remoteAddress = plainAddress(remote?.address ?? socket.remoteAddress ?? '');
-    this.remotePort = remote?.port ?? socket.remotePort ?? 0;
+    this.remoteAddress = plainAddress(source?.address ?? socket.remoteAddress ?? '');
+    this.remotePort = source?.port ?? socket.remotePort ?? 0;
+    this.admitted = admitted;
     this.certificate = certificate;
     this.#socket[PEER] = this;
   }

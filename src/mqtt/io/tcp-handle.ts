@@ -1,7 +1,16 @@
 /** Plain TCP on Node's own handle, without `net.Socket`; see `tcp.ts` for why and what it costs. */
 import { getSystemErrorName } from 'node:util';
 import { assert } from '../../base/assert.js';
-import type { Accept, CloseCause, Listener, ListenerCounters, Peer, PeerHandler } from '../transport.js';
+import {
+  type Accept,
+  type CloseCause,
+  type Listener,
+  type ListenerCounters,
+  type Peer,
+  type PeerHandler,
+  PLACE,
+  type Place,
+} from '../transport.js';
 import { listenError, newCounters, plainAddress, resolveHost } from './listening.js';
 import { ProxyHeaderParser } from './proxy-protocol.js';
 import { ownedCopy } from './slab.js';
@@ -45,6 +54,7 @@ class HandlePeer implements Peer {
   previous: HandlePeer | undefined = undefined;
   readonly handle: TcpHandle;
   readonly listener: HandleListener;
+  readonly place: Place;
   #state = OPEN;
   #paused = false;
   #reading = false;
@@ -58,9 +68,10 @@ class HandlePeer implements Peer {
   #address: string | undefined = undefined;
   #port = 0;
 
-  constructor(handle: TcpHandle, listener: HandleListener) {
+  constructor(handle: TcpHandle, listener: HandleListener, place: Place) {
     this.handle = handle;
     this.listener = listener;
+    this.place = place;
     this.proxyHeader = listener.proxyProtocol ? new ProxyHeaderParser() : undefined;
   }
 
@@ -70,6 +81,10 @@ class HandlePeer implements Peer {
 
   get certificate(): undefined {
     return undefined;
+  }
+
+  get admitted(): boolean {
+    return this.place === PLACE.SEAT;
   }
 
   get remoteAddress(): string {
@@ -337,7 +352,8 @@ class HandleListener implements Listener {
       this.counters.acceptErrors++;
       return;
     }
-    if (this.#closed !== undefined || this.connections >= this.#options.connectionsMax) {
+    const place = this.#closed === undefined ? this.#options.places.take() : PLACE.NONE;
+    if (place === PLACE.NONE) {
       this.counters.refusedAtLimit++;
       client.close();
       return;
@@ -347,7 +363,7 @@ class HandleListener implements Listener {
     if (this.#options.tcpKeepAliveSeconds > 0) client.setKeepAlive(true, this.#options.tcpKeepAliveSeconds);
     client.useUserBuffer(readBuffer);
     client.onread = onRead;
-    const peer = new HandlePeer(client, this);
+    const peer = new HandlePeer(client, this, place);
     client.owner = peer;
     this.#remember(peer);
     if (!this.proxyProtocol) {
@@ -383,6 +399,7 @@ class HandleListener implements Listener {
 
   forget(peer: HandlePeer): void {
     this.connections--;
+    this.#options.places.giveBack(peer.place);
     if (peer.handler === undefined) this.counters.handshakeFailed++;
     if (peer.previous === undefined) this.#first = peer.next;
     else peer.previous.next = peer.next;

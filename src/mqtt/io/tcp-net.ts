@@ -6,8 +6,8 @@ import type { TcpListenOptions } from './tcp.js';
 
 /** Listens with `node:net`. Throws SHOAL_LISTEN_IN_USE or SHOAL_LISTEN_FAILED. */
 export async function listenTcpNet(options: TcpListenOptions, accept: Accept): Promise<Listener> {
-  const listener = new NetListener('tcp', options, (socket, source, owner) => {
-    const peer = new NetPeer(socket, owner, 'tcp', source, undefined);
+  const listener = new NetListener('tcp', options, (socket, origin, owner) => {
+    const peer = new NetPeer(socket, owner, 'tcp', origin, undefined);
     peer.start(accept(peer));
   });
   await listener.listen();

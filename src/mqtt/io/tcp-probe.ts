@@ -1,10 +1,11 @@
 /** Decides whether `tcp-handle.ts` works in this Node, by using it. */
 import { connect } from 'node:net';
-import type { Listener } from '../transport.js';
+import { type Listener, PLACE, type Places } from '../transport.js';
 import { loadTcpBinding } from './tcp-binding.js';
 import { listenTcpHandle } from './tcp-handle.js';
 
 const PROBE_TIMEOUT_MS = 2_000;
+const ONE_PLACE: Places = { take: () => PLACE.SEAT, giveBack: () => {} };
 /** More than a loopback socket takes in one write, so that the asynchronous path is exercised too. */
 const PROBE_BYTES = 8 * 1024 * 1024;
 
@@ -22,11 +23,11 @@ export async function probeTcpHandle(): Promise<boolean> {
         host: '127.0.0.1',
         port: 0,
         backlog: 1,
-        connectionsMax: 1,
+        places: ONE_PLACE,
         endTimeoutMs: PROBE_TIMEOUT_MS,
         handshakeTimeoutMs: PROBE_TIMEOUT_MS,
         proxyProtocol: false,
-        tcpKeepAliveSeconds: 0,
+        tcpKeepAliveSeconds: 1,
       },
       peer => ({
         onData: chunk => {

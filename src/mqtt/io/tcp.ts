@@ -18,8 +18,9 @@
  *   own way (64 KiB allocated and shrunk for each read) 7.5 to 7.7; in bulk (64 KiB reads) they are equal.
  * - Reusing the write request while the kernel takes whole writes saves the 60 ns that making one costs.
  *
- * Out of file descriptors, libuv accepts and closes what waits in the queue, so these connections are refused
- * without being counted and without a spin; `acceptErrors` counts what libuv does report.
+ * Out of file descriptors, libuv gives up one that it keeps for this, and with it accepts and closes all that waits in
+ * the queue: refused without being counted, and without a spin as long as no other thread snatches that one. TLS and
+ * the fallback do the same. `places` run out before, so that clients are told and the log names the remedy.
  *
  * A paused TCP peer does not notice that its client went away: nobody reads. The session's keep-alive does.
  */

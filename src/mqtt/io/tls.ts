@@ -11,9 +11,8 @@
 import type { Socket } from 'node:net';
 import { createServer, type TLSSocket } from 'node:tls';
 import type { Accept, Listener, PeerCertificate } from '../transport.js';
-import { NetListener } from './net-listener.js';
+import { NetListener, type Origin } from './net-listener.js';
 import { NetPeer } from './net-peer.js';
-import type { ProxySource } from './proxy-protocol.js';
 import type { TcpListenOptions } from './tcp.js';
 import { checkTlsFiles, type TlsFiles } from './tls-files.js';
 
@@ -32,13 +31,13 @@ export async function listenTls(options: TlsListenOptions, accept: Accept): Prom
     rejectUnauthorized: mode === 'required',
     handshakeTimeout: options.handshakeTimeoutMs,
   });
-  /** Clients behind a PROXY header, by the socket that their connection came on: a TLSSocket shows the same one. */
-  const sources = new Map<string, ProxySource>();
-  const listener = new NetListener('tls', options, (socket, source) => {
-    if (source !== undefined) {
+  /** What is special about clients, by the socket that their connection came on: a TLSSocket shows the same one. */
+  const origins = new Map<string, Origin>();
+  const listener = new NetListener('tls', options, (socket, origin) => {
+    if (origin.source !== undefined || !origin.admitted) {
       const key = socketKey(socket);
-      sources.set(key, source);
-      socket.once('close', () => sources.delete(key));
+      origins.set(key, origin);
+      socket.once('close', () => origins.delete(key));
     }
     server.emit('connection', socket);
   });
@@ -55,12 +54,15 @@ export async function listenTls(options: TlsListenOptions, accept: Accept): Prom
       socket.destroy();
       return;
     }
-    const peer = new NetPeer(socket, listener, 'tls', sources.get(socketKey(socket)), certificate);
+    const origin = origins.get(socketKey(socket)) ?? ORDINARY;
+    const peer = new NetPeer(socket, listener, 'tls', origin, certificate);
     peer.start(accept(peer));
   });
   await listener.listen();
   return listener;
 }
+
+const ORDINARY: Origin = { source: undefined, admitted: true };
 
 function socketKey(socket: Socket): string {
   return `${socket.remoteAddress} ${socket.remotePort}`;

@@ -1,6 +1,13 @@
 /** One WebSocket as a peer; `ws.ts` says how and within which limits. */
 import type { WebSocket } from 'uWebSockets.js';
-import type { Accept, CloseCause, Peer, PeerHandler } from '../transport.js';
+import {
+  type Accept,
+  type CloseCause,
+  type Peer,
+  type PeerHandler,
+  PLACE,
+  type Place,
+} from '../transport.js';
 import { plainAddress } from './listening.js';
 import { ipv6Text } from './proxy-protocol.js';
 
@@ -24,7 +31,7 @@ export interface WsPeerOwner {
   gather(peer: WsPeer, message: ArrayBuffer): void;
   takeGathered(peer: WsPeer): Buffer | undefined;
   deliverGathered(): void;
-  forget(): void;
+  forget(peer: WsPeer): void;
   settle(): void;
 }
 
@@ -35,6 +42,7 @@ export interface UserData {
 
 export class WsPeer implements Peer {
   ws: WebSocket<UserData> | undefined = undefined;
+  readonly place: Place;
   readonly #listener: WsPeerOwner;
   #handler: PeerHandler | undefined = undefined;
   #address: string | undefined;
@@ -51,8 +59,9 @@ export class WsPeer implements Peer {
   #cause: CloseCause | undefined = undefined;
   #timer: NodeJS.Timeout | undefined = undefined;
 
-  constructor(listener: WsPeerOwner, address: string | undefined) {
+  constructor(listener: WsPeerOwner, place: Place, address: string | undefined) {
     this.#listener = listener;
+    this.place = place;
     this.#address = address;
   }
 
@@ -69,6 +78,10 @@ export class WsPeer implements Peer {
 
   get remotePort(): number {
     return 0;
+  }
+
+  get admitted(): boolean {
+    return this.place === PLACE.SEAT;
   }
 
   get certificate(): undefined {
@@ -184,7 +197,7 @@ export class WsPeer implements Peer {
   }
 
   notifyClosed(): void {
-    this.#listener.forget();
+    this.#listener.forget(this);
     this.#handler?.onClose(this.#cause);
     this.#listener.settle();
   }

@@ -24,10 +24,12 @@
  *   broker of the same user is not refused by the kernel, so the first listener of a node asks for `exclusive`,
  *   which looks whether anybody answers there.
  * - Known limits of this uWS: a client that sends its last bytes and ends the socket (not the WebSocket) at once
- *   may lose them on WSS, and an end without a close frame looks the same whether FIN or reset. Requests that do
- *   not become WebSockets are not counted against `connectionsMax`; uWS closes them after ten seconds.
+ *   may lose them on WSS, and an end without a close frame looks the same whether FIN or reset.
  * - Out of file descriptors, uWS spins at full speed for as long as a connection waits to be accepted (libuv does
- *   not): keep `connectionsMax` of all listeners together below the process's limit of open files.
+ *   not), so that must not happen: every socket takes a place when uWS accepts it, also those that never become a
+ *   WebSocket (uWS closes them after ten seconds), and `places` are fewer than descriptors. Before the upgrade uWS
+ *   does not say which socket is which, so places are counted there, not owned: whoever is upgraded next gets a seat
+ *   if the sockets before their upgrade have any.
  * - The native `WebSocket` must not be touched after its close handler has run. Each peer drops it there.
  * - A thread that ends while uWS has sockets open takes the whole process down. `destroy` therefore resolves
  *   only when the app and all its sockets are closed, and a hook on the thread's exit closes them when it ends by
@@ -42,7 +44,14 @@ import uWS, {
   type us_listen_socket,
   type us_socket_context_t,
 } from 'uWebSockets.js';
-import type { Accept, Listener, ListenerCounters, ListenerOptions } from '../transport.js';
+import {
+  type Accept,
+  type Listener,
+  type ListenerCounters,
+  type ListenerOptions,
+  PLACE,
+  type Place,
+} from '../transport.js';
 import {
   freePort,
   listenError,
@@ -93,6 +102,10 @@ class WsListener implements Listener, WsPeerOwner {
   readonly #accept: Accept;
   readonly #app: TemplatedApp;
   #socket: us_listen_socket | undefined = undefined;
+  /** Sockets that are no WebSockets yet, by what place they have; and those closed for want of one. */
+  #seated = 0;
+  #unseated = 0;
+  #shed = 0;
   #port = 0;
   #destroyed: Promise<void> | undefined = undefined;
   #whenEmpty: (() => void) | undefined = undefined;
@@ -204,8 +217,9 @@ class WsListener implements Listener, WsPeerOwner {
     return this.#destroyed;
   }
 
-  forget(): void {
+  forget(peer: WsPeer): void {
     this.connections--;
+    this.#options.places.giveBack(peer.place);
   }
 
   settle(): void {
@@ -232,8 +246,33 @@ class WsListener implements Listener, WsPeerOwner {
     this.#app.close();
   }
 
+  /** uWS tells of a socket before it is asked anything (1), and when it closes without an upgrade (-1). */
+  readonly #onSocket = (response: HttpResponse, change: number): void => {
+    if (change < 0 && this.#shed > 0) this.#shed--;
+    else if (change < 0) this.#options.places.giveBack(this.#takeSocketPlace(true));
+    else {
+      const place = this.destroying ? PLACE.NONE : this.#options.places.take();
+      if (place === PLACE.SEAT) this.#seated++;
+      else if (place === PLACE.REFUSAL) this.#unseated++;
+      else {
+        this.counters.refusedAtLimit++;
+        this.#shed++;
+        response.close();
+      }
+    }
+  };
+
+  /** The place of a socket that is upgraded, or of one that closes. */
+  #takeSocketPlace(closes: boolean): Place {
+    const seat = this.#seated > 0 && !(closes && this.#unseated > 0);
+    if (seat) this.#seated--;
+    else this.#unseated--;
+    return seat ? PLACE.SEAT : PLACE.REFUSAL;
+  }
+
   #route(): void {
     const options = this.#options;
+    this.#app.filter((response, change) => this.#onSocket(response, Number(change)));
     this.#app.ws<UserData>(options.path, {
       compression: uWS.DISABLED,
       maxPayloadLength: options.messageBytesMax,
@@ -258,21 +297,19 @@ class WsListener implements Listener, WsPeerOwner {
   #upgrade(response: HttpResponse, request: HttpRequest, context: us_socket_context_t): void {
     const protocol = chosenProtocol(request.getHeader('sec-websocket-protocol'));
     const origin = request.getHeader('origin');
-    const { origins, connectionsMax, addressHeader } = this.#options;
+    const { origins, addressHeader } = this.#options;
     if (protocol === undefined) {
       this.counters.handshakeFailed++;
       refuse(response, '400 Bad Request', 'Sec-WebSocket-Protocol must offer mqtt or mqttv3.1.');
     } else if (origin !== '' && origins.length > 0 && !origins.includes(origin)) {
       this.counters.handshakeFailed++;
       refuse(response, '403 Forbidden', 'This origin is not allowed.');
-    } else if (this.connections >= connectionsMax) {
-      this.counters.refusedAtLimit++;
-      refuse(response, '503 Service Unavailable', 'Too many connections.');
     } else {
       this.counters.accepted++;
       this.connections++;
       const named = addressHeader === undefined ? '' : lastEntry(request.getHeader(addressHeader));
-      const peer = new WsPeer(this, named === '' ? undefined : plainAddress(named));
+      const address = named === '' ? undefined : plainAddress(named);
+      const peer = new WsPeer(this, this.#takeSocketPlace(false), address);
       response.upgrade({ peer }, request.getHeader('sec-websocket-key'), protocol, '', context);
     }
   }

@@ -3,8 +3,9 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { listenTcp } from '../../../dist/src/mqtt/io/tcp.js';
 
 const { fd, name, options, implementation } = workerData;
+const places = { take: () => 1, giveBack: () => {} };
 const listener = await listenTcp(
-  { ...options, fd },
+  { ...options, places, fd },
   peer => {
     peer.write(Buffer.from(name));
     return { onData: chunk => peer.write(chunk), onDrain: () => {}, onClose: () => {} };

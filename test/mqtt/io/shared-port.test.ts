@@ -21,7 +21,7 @@ afterEach(async () => {
 
 async function start(name: string, implementation: 'handle' | 'net'): Promise<Worker> {
   const fd = await shared!.descriptor();
-  const options = tcpOptions();
+  const { places: _, ...options } = tcpOptions();
   const worker = new Worker(WORKER, { workerData: { fd, name, options, implementation } });
   workers.push(worker);
   const [{ port }] = await once(worker, 'message');

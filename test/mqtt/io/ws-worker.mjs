@@ -3,7 +3,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { listenWs } from '../../../dist/src/mqtt/io/ws.js';
 
 const { options, name } = workerData;
-const listener = await listenWs(options, peer => {
+const places = { take: () => 1, giveBack: () => {} };
+const listener = await listenWs({ ...options, places }, peer => {
   peer.write(Buffer.from(name));
   return {
     onData: chunk => {

@@ -255,7 +255,8 @@ describe('ws in several threads', () => {
   const WORKER = new URL('./ws-worker.mjs', import.meta.url);
   const errors: string[] = [];
   const start = async (name: string, port: number) => {
-    const options = { ...wsOptions({ port }), exclusive: port === 0 };
+    const { places: _, ...common } = wsOptions({ port });
+    const options = { ...common, exclusive: port === 0 };
     const worker = new Worker(WORKER, { workerData: { options, name } });
     worker.on('error', error => errors.push(error.message));
     // Unlike once(), which would reject for the error that comes first.

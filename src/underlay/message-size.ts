@@ -1,3 +1,4 @@
+import { crdtMessageBytes } from '../crdt/message.js';
 import type { HostRecord, Message } from './message.js';
 
 /**
@@ -6,8 +7,8 @@ import type { HostRecord, Message } from './message.js';
  * split by the driver.
  */
 
-/** A packet without messages: header, the tables of field offsets, and the seal. */
-export const PACKET_BYTES = 190;
+/** A packet without messages: header, seal, and the tables of field offsets, which messages of a kind share. */
+export const PACKET_BYTES = 150;
 
 /** Type, offset in the vector, and the table's own head, alignment included. */
 const ENTRY_BYTES = 12;
@@ -30,7 +31,7 @@ export function messageBytes(message: Message): number {
     case 'alive':
       return ENTRY_BYTES + recordBytes(message.record);
     case 'suspect':
-      return ENTRY_BYTES + 20;
+      return ENTRY_BYTES + 26;
     case 'gone':
       return ENTRY_BYTES + 24;
     case 'notice':
@@ -40,7 +41,7 @@ export function messageBytes(message: Message): number {
     case 'payload':
       return ENTRY_BYTES + textBytes(message.channel) + STRING_BYTES + message.bytes.length;
     case 'crdt':
-      return ENTRY_BYTES + textBytes(message.map) + plainBytes(message.message);
+      return ENTRY_BYTES + textBytes(message.map) + crdtMessageBytes(message.message);
   }
 }
 
@@ -52,15 +53,4 @@ function recordBytes(record: HostRecord): number {
 
 function textBytes(text: string): number {
   return STRING_BYTES + Buffer.byteLength(text);
-}
-
-/** Plain data of any shape: numbers as eight bytes, texts and bytes as long as they are, containers as a table. */
-function plainBytes(value: unknown): number {
-  if (typeof value === 'string') return textBytes(value);
-  if (value instanceof Uint8Array) return STRING_BYTES + value.length;
-  if (typeof value !== 'object' || value === null) return 8;
-  const items: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
-  let bytes = 8;
-  for (const item of items) bytes += plainBytes(item);
-  return bytes;
 }

@@ -1,0 +1,357 @@
+import { assert } from '../base/assert.js';
+import type { Random } from '../base/env.js';
+import { ChangeLog, type News } from './change-log.js';
+import { REPLICATOR_OPTIONS, type ReplicatorOptions } from './crdt.js';
+import {
+  type AckMessage,
+  type CrdtMessage,
+  type DeltaMessage,
+  type Entry,
+  entryBytes,
+  isCrdtMessage,
+  type RepairMessage,
+} from './message.js';
+import { Neighbour } from './neighbour.js';
+import type { Applied, OrMap } from './or-map.js';
+import type { Dot } from './origin.js';
+import { Reconciliation } from './reconciliation.js';
+
+/** Most neighbours of one replicator; a mesh has some dozen. */
+export const NEIGHBOURS_MAX = 256;
+const BITS = 31;
+const TRIPLE_BYTES = 24;
+
+export interface Send {
+  readonly to: number;
+  readonly message: CrdtMessage;
+}
+
+/**
+ * Keeps one map equal to those of its neighbours. A machine: after any call collect `takeSends`, `takeChanges` and
+ * `nextDeadlineMs`, and call `tick` when that time has come. Times are monotonic milliseconds. Neighbours are named by
+ * the replica id of their map.
+ *
+ * Fast path: news (a local change, or what was news in a received delta) goes into one log; each neighbour is sent
+ * what follows its cursor and it is not known to have, in deltas that it acknowledges. A neighbour that falls too
+ * far behind, is new, or was silent is not caught up by the log but by reconciliation, and so is everything else
+ * that goes wrong: once in `digestMs` neighbours compare one digest.
+ *
+ * Receiving needs no state about the sender, so messages may be lost, repeated, reordered, come from a host that
+ * is no neighbour here, or be nonsense (`malformed`). A single call adds a bounded number of sends.
+ */
+export class Replicator {
+  readonly map: OrMap;
+  /** Messages that were none. */
+  malformed = 0;
+  /** Deltas sent again. */
+  resends = 0;
+  private readonly options: ReplicatorOptions;
+  private readonly neighbours = new Map<number, Neighbour>();
+  private readonly log = new ChangeLog();
+  private readonly reconciliation: Reconciliation;
+  private sends: Send[] = [];
+  private changes = new Set<string>();
+  private sequence = 0;
+  private usedBits = 0;
+  private nowMs = 0;
+  private flushDueMs = Number.POSITIVE_INFINITY;
+  private flushedMs = Number.NEGATIVE_INFINITY;
+
+  constructor(map: OrMap, random: Random, options: Partial<ReplicatorOptions> = {}) {
+    this.map = map;
+    this.options = { ...REPLICATOR_OPTIONS, ...options };
+    this.reconciliation = new Reconciliation(map, random, this.options, (to, message) => {
+      this.sends.push({ to, message });
+    });
+  }
+
+  /** Roots that differed from ours. */
+  get repairs(): number {
+    return this.reconciliation.repairs;
+  }
+
+  /** News held for neighbours, for gauges and tests. */
+  get newsHeld(): number {
+    return this.log.length;
+  }
+
+  /** Writes a value, kept by reference. False: it breaks a limit of the map. */
+  set(key: string, value: Uint8Array): boolean {
+    const applied = this.map.set(key, value);
+    if (applied !== undefined) this.publish(applied, 0);
+    return applied !== undefined;
+  }
+
+  /** False: there was nothing under this key. */
+  remove(key: string): boolean {
+    const applied = this.map.remove(key);
+    this.publish(applied, 0);
+    return applied.isNews;
+  }
+
+  /** See `OrMap.forget`. */
+  forget(replica: number): boolean {
+    return this.map.forget(replica);
+  }
+
+  /** The hosts to talk to, distinct, at most 256. New ones are shown our root, the first of them at once. */
+  setNeighbours(ids: readonly number[]): void {
+    assert(ids.length <= NEIGHBOURS_MAX, 'a replicator has at most 256 neighbours');
+    const wanted = new Set(ids);
+    for (const [id, { bit }] of this.neighbours) {
+      if (wanted.has(id)) continue;
+      this.neighbours.delete(id);
+      this.usedBits &= ~bit;
+    }
+    let added = 0;
+    for (const id of ids) {
+      if (id === this.map.replica || this.neighbours.has(id)) continue;
+      // One after the other: after the first repair the others have little to add.
+      const spreadMs = added++ * (this.options.repairMs / 4);
+      this.neighbours.set(id, new Neighbour(id, this.takeBit(), this.log.end, this.nowMs + spreadMs));
+    }
+    this.trimLog();
+  }
+
+  /** Takes a message that `from` sent. Never throws. */
+  receive(from: number, message: CrdtMessage, nowMs: number): void {
+    this.nowMs = nowMs;
+    if (!isCrdtMessage(message)) {
+      this.malformed++;
+      return;
+    }
+    const neighbour = this.neighbours.get(from);
+    if (neighbour?.isSilent) {
+      neighbour.isSilent = false;
+      neighbour.rootDueMs = nowMs;
+    }
+    switch (message.kind) {
+      case 'delta':
+        this.receiveDelta(from, message, neighbour);
+        break;
+      case 'ack':
+        if (neighbour !== undefined) this.receiveAck(neighbour, message);
+        break;
+      case 'root':
+        this.reconciliation.answerRoot(from, message, neighbour, nowMs);
+        break;
+      case 'buckets':
+        this.reconciliation.answerBuckets(from, message, neighbour, nowMs);
+        break;
+      case 'dots':
+        this.reconciliation.answerDots(from, message, neighbour, nowMs);
+        break;
+      case 'repair':
+        this.receiveRepair(from, message, neighbour);
+        break;
+    }
+  }
+
+  /** Does what is due at `nowMs`. */
+  tick(nowMs: number): void {
+    this.nowMs = nowMs;
+    for (const neighbour of this.neighbours.values()) {
+      this.resend(neighbour);
+      if (neighbour.rootDueMs > nowMs) continue;
+      neighbour.rootDueMs = this.reconciliation.nextRootMs(nowMs);
+      this.sends.push({ to: neighbour.id, message: this.reconciliation.root() });
+    }
+    if (this.flushDueMs > nowMs) return;
+    this.flushDueMs = Number.POSITIVE_INFINITY;
+    this.flushedMs = nowMs;
+    for (const neighbour of this.neighbours.values()) this.pump(neighbour);
+    this.trimLog();
+  }
+
+  /** When `tick` has something to do; Infinity without neighbours; may have passed already. */
+  nextDeadlineMs(): number {
+    let deadlineMs = this.flushDueMs;
+    for (const { rootDueMs, unacked } of this.neighbours.values()) {
+      if (rootDueMs < deadlineMs) deadlineMs = rootDueMs;
+      for (let i = 0; i < unacked.length; i++) deadlineMs = Math.min(deadlineMs, unacked[i]!.dueMs);
+    }
+    return deadlineMs;
+  }
+
+  /** What to send, in order; each message once. */
+  takeSends(): Send[] {
+    const { sends } = this;
+    if (sends.length > 0) this.sends = [];
+    return sends;
+  }
+
+  /** Keys whose set of values changed since the last call, by whomever, each once. */
+  takeChanges(): string[] {
+    if (this.changes.size === 0) return [];
+    const keys = [...this.changes];
+    this.changes.clear();
+    return keys;
+  }
+
+  private takeBit(): number {
+    for (let i = 0; i < BITS; i++) {
+      const bit = 1 << i;
+      if ((this.usedBits & bit) !== 0) continue;
+      this.usedBits |= bit;
+      return bit;
+    }
+    return 0;
+  }
+
+  private receiveDelta(from: number, message: DeltaMessage, neighbour: Neighbour | undefined): void {
+    const applied = this.map.apply(message);
+    this.sends.push({ to: from, message: { kind: 'ack', seq: message.seq } });
+    this.publish(applied, markKnown(applied, neighbour));
+    if (applied.stale.length > 0) this.reconciliation.answerRepair(from, applied.stale, []);
+  }
+
+  private receiveRepair(from: number, message: RepairMessage, neighbour: Neighbour | undefined): void {
+    const applied = this.map.apply(message);
+    const bit = markKnown(applied, neighbour);
+    const items = applied.dots.length + applied.dropped.length / 3;
+    if (items <= this.options.pushedItemsMax) this.publish(applied, bit);
+    else {
+      for (const key of applied.keys) this.changes.add(key);
+      this.showRoot(neighbour);
+    }
+    this.reconciliation.answerRepair(from, applied.stale, message.wanted);
+  }
+
+  private receiveAck(neighbour: Neighbour, { seq }: AckMessage): void {
+    const { unacked } = neighbour;
+    const at = unacked.findIndex(({ message }) => message.seq === seq);
+    if (at < 0) return;
+    unacked.splice(at, 1);
+    if (!neighbour.isBlocked) return;
+    this.pump(neighbour);
+    this.trimLog();
+  }
+
+  /** Puts news where the neighbours will find it. */
+  private publish(applied: Applied, sourceBit: number): void {
+    if (!applied.isNews) return;
+    for (const key of applied.keys) this.changes.add(key);
+    if (this.neighbours.size === 0) return;
+    this.log.append(applied, sourceBit);
+    if (this.log.length > this.options.newsMax) this.overflow();
+    if (this.flushDueMs !== Number.POSITIVE_INFINITY) return;
+    const { flushMs } = this.options;
+    // A moment's patience lets the same news come in from others, who then need not be told.
+    const patienceMs = this.reconciliation.jitter(flushMs / 4);
+    this.flushDueMs = Math.max(this.nowMs + patienceMs, this.flushedMs + flushMs);
+  }
+
+  /** Gives up on sending the older half of the news; whoever lacks it is repaired. */
+  private overflow(): void {
+    const position = this.log.end - (this.options.newsMax >>> 1);
+    for (const neighbour of this.neighbours.values()) {
+      if (neighbour.cursor >= position) continue;
+      neighbour.cursor = this.log.end;
+      neighbour.isBlocked = false;
+      neighbour.rootDueMs = Math.min(neighbour.rootDueMs, this.nowMs + this.options.repairMs);
+    }
+    this.log.trim(position);
+  }
+
+  /** After a large repair: all others are to compare roots, once the pages of this repair are in. */
+  private showRoot(source: Neighbour | undefined): void {
+    const { repairMs } = this.options;
+    for (const neighbour of this.neighbours.values()) {
+      if (neighbour === source) continue;
+      neighbour.rootDueMs = this.nowMs + repairMs + this.reconciliation.jitter(repairMs);
+    }
+  }
+
+  private resend(neighbour: Neighbour): void {
+    const { unacked } = neighbour;
+    const { resendMs, resendMaxMs, resendsMax } = this.options;
+    for (const outgoing of unacked) {
+      if (outgoing.dueMs > this.nowMs) continue;
+      if (outgoing.resends >= resendsMax) {
+        neighbour.unacked = [];
+        neighbour.isBlocked = false;
+        neighbour.isSilent = true;
+        neighbour.cursor = this.log.end;
+        return;
+      }
+      outgoing.resends++;
+      const delayMs = Math.min(resendMaxMs, resendMs * 2 ** outgoing.resends);
+      outgoing.dueMs = this.nowMs + delayMs * 0.75 + this.reconciliation.jitter(delayMs * 0.5);
+      this.resends++;
+      this.sends.push({ to: neighbour.id, message: outgoing.message });
+    }
+  }
+
+  /** Sends what follows the cursor, as far as the window allows. */
+  private pump(neighbour: Neighbour): void {
+    const { log } = this;
+    const { windowDeltas, resendMs } = this.options;
+    if (neighbour.isSilent) neighbour.cursor = log.end;
+    while (neighbour.cursor < log.end && neighbour.unacked.length < windowDeltas) {
+      const message = this.nextDelta(neighbour);
+      if (message === undefined) break;
+      const dueMs = this.nowMs + resendMs + this.reconciliation.jitter(resendMs / 2);
+      neighbour.unacked.push({ message, resends: 0, dueMs });
+      this.sends.push({ to: neighbour.id, message });
+    }
+    neighbour.isBlocked = neighbour.cursor < log.end;
+  }
+
+  /** The next delta for a neighbour, its cursor moved on; undefined when it knows all the rest. */
+  private nextDelta(neighbour: Neighbour): DeltaMessage | undefined {
+    const { log } = this;
+    const { deltaBytesMax } = this.options;
+    const entries: Entry[] = [];
+    const dropped: number[] = [];
+    let bytes = 0;
+    for (; neighbour.cursor < log.end; neighbour.cursor++) {
+      const news = log.at(neighbour.cursor);
+      const size = newsBytes(news, neighbour.bit);
+      if (bytes > 0 && bytes + size > deltaBytesMax) break;
+      if (size === 0) continue;
+      bytes += size;
+      for (const dot of news.dots) if (isNewsTo(dot, neighbour.bit)) entries.push(dot.entry);
+      if ((news.sourceBit & neighbour.bit) === 0) addTriples(dropped, news.dropped);
+    }
+    if (bytes === 0) return undefined;
+    this.sequence++;
+    return { kind: 'delta', seq: this.sequence, entries, dropped };
+  }
+
+  /** Forgets the news that all neighbours were sent. */
+  private trimLog(): void {
+    if (this.log.length === 0) return;
+    let position = this.log.end;
+    for (const { cursor } of this.neighbours.values()) position = Math.min(position, cursor);
+    this.log.trim(position);
+  }
+}
+
+/** Notes what the sender has; its bit. */
+function markKnown(applied: Applied, neighbour: Neighbour | undefined): number {
+  if (neighbour === undefined) return 0;
+  for (const dot of applied.dots) dot.knownBy |= neighbour.bit;
+  for (const dot of applied.repeated) dot.knownBy |= neighbour.bit;
+  return neighbour.bit;
+}
+
+function isNewsTo(dot: Dot, bit: number): boolean {
+  return dot.isLive && (dot.knownBy & bit) === 0;
+}
+
+/** Estimated bytes of what is left of the news for a neighbour; 0 is nothing. */
+function newsBytes(news: News, bit: number): number {
+  let bytes = (news.sourceBit & bit) === 0 ? (news.dropped.length / 3) * TRIPLE_BYTES : 0;
+  for (const dot of news.dots) if (isNewsTo(dot, bit)) bytes += entryBytes(dot.entry);
+  return bytes;
+}
+
+/** Appends ranges, joined to the last one where they continue it: a key that is written often drops in a row. */
+function addTriples(all: number[], more: readonly number[]): void {
+  for (let i = 0; i < more.length; i += 3) {
+    const end = all.length;
+    const continues = end > 0 && all[end - 3] === more[i] && all[end - 1] === more[i + 1]! - 1;
+    if (continues) all[end - 1] = more[i + 2]!;
+    else all.push(more[i]!, more[i + 1]!, more[i + 2]!);
+  }
+}

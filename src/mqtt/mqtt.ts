@@ -2,10 +2,11 @@
  * Room `mqtt`: from a client's bytes to what they mean, and back. One `Shard` per mqtt thread owns its connections
  * and sessions whole; nothing here is shared between threads, they talk in frames (contract/contract.ts).
  *
- * From the socket inwards: transport.ts, io/ (bytes), admission.ts (how many) · connection.ts (order, time, holds) with codec/ · connect.ts,
- * departure.ts, reauthentication.ts (how a session begins and ends) · session.ts with window.ts, outlet.ts,
- * retained-feed.ts (what is owed to a client) · publisher.ts (the order of one source) · router.ts, local-routes.ts,
- * shared-router.ts, shared-group.ts, subscribing.ts (who receives) · sender.ts, outbox.ts (packets, one write a turn).
+ * From the socket inwards: transport.ts, io/ (bytes), admission.ts (how many) · connection.ts (order, time, holds) with
+ * codec/ · connect.ts, departure.ts, reauthentication.ts (how a session begins and ends) · session.ts with window.ts,
+ * outlet.ts, retained-feed.ts (what is owed to a client) · publisher.ts (the order of one source) · router.ts,
+ * local-routes.ts, shared-router.ts, shared-group.ts, subscribing.ts (who receives) · sender.ts, outbox.ts (packets, one
+ * write a turn).
  *
  * The way of a PUBLISH. `Session.onPublish` fills the shard's one `Publication` and submits it. Is nothing of this
  * publisher pending and the topic routed, it is dispatched and acknowledged in this call, and the object is filled

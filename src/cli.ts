@@ -16,7 +16,7 @@ import { deletePassword, setPassword } from './plugin/io/password-edit.js';
 /**
  * The `shoalmq` command. It runs when it is imported. What a command was asked for goes to standard output, the
  * log and everything else to standard error. Exit codes: 0 done, 1 refused or failed (one line says why and
- * what to do), 130 and 143 stopped at once by a second SIGINT or SIGTERM.
+ * what to do), 130 and 143 stopped at once by a second SIGINT or SIGTERM, 137 not stopped in time.
  */
 
 const CONFIG_HELP = `

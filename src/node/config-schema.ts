@@ -87,7 +87,12 @@ const limits = z.strictObject({
   connectBytesMax: whole(128 * KIB, 128, 268_435_460, 'largest CONNECT packet (it comes before any trust)'),
   connectTimeoutMs: whole(20_000, 100, 600_000, 'from the opened socket to a complete CONNECT'),
   connectRatePerSecondMax: whole(20_000, 1, 1_000_000, 'new connections per second, whole node'),
-  connectionsMax: whole(1_000_000, 1, 100_000_000, 'open connections, whole node'),
+  connectionsMax: whole(
+    1_000_000,
+    1,
+    100_000_000,
+    'open connections, whole node; fewer where the limit of open files is lower',
+  ),
   keepAliveSecondsMax: whole(
     65_535,
     1,
@@ -200,7 +205,12 @@ export const configSchema = z.strictObject({
     .prefault({}),
   shutdown: z
     .strictObject({
-      timeoutMs: whole(10_000, 100, 600_000, 'for an orderly stop; then exit code 1'),
+      timeoutMs: whole(
+        10_000,
+        100,
+        600_000,
+        'for an orderly stop; then the process kills itself (exit code 137)',
+      ),
       publishWills: flag(false, 'publish the wills of the clients that a stop of the server disconnects'),
     })
     .prefault({}),

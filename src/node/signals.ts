@@ -3,9 +3,12 @@ import type { Log } from '../base/env.js';
 import { complain, report } from './report.js';
 
 /**
- * The first SIGINT or SIGTERM calls `stop` and ends the process: code 0 when it is done within `timeoutMs`,
- * otherwise 1. A second one kills it at once, as the same signal would without a handler (130 or 143 to a shell):
- * `process.exit` would wait for the threads, and a thread that hangs may be why somebody signals again.
+ * The first SIGINT or SIGTERM calls `stop` and ends the process: with code 0 when it is done within `timeoutMs`, with 1
+ * when it failed. When it is not done by then, the process says so and kills itself (SIGKILL, 137 to a shell), as a
+ * supervisor would next. A second signal kills it at once, as that signal would without a handler (130 or 143).
+ *
+ * `process.exit` will not do while threads live: it ends them and waits, for ever where one is in native code that does
+ * not come back, and where one has WebSockets open uWebSockets.js aborts the process with a native trace.
  */
 export function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: Log): void {
   let stopping = false;
@@ -16,9 +19,9 @@ export function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: 
     log.info({ signal, timeoutMs }, 'stopping');
     setTimeout(() => {
       complain(
-        `not stopped within shutdown.timeoutMs (${timeoutMs}), giving up; what was acknowledged is stored`,
+        `not stopped within shutdown.timeoutMs (${timeoutMs}), killing itself; what was acknowledged is stored`,
       );
-      process.exit(1);
+      dieBy('SIGKILL');
     }, timeoutMs);
     stop().then(
       () => {

@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Broker, get, runCli } from './broker.js';
 import { connect, cutAllClients, open, sleep, unique } from './client/client.js';
 import { TRANSPORTS } from './client/wire.js';
@@ -81,6 +82,55 @@ describe('SIGTERM', () => {
     // By the signal, unless the orderly stop was done first.
     if (exit.code === null) expect(['SIGINT', 'SIGTERM']).toContain(exit.signal);
     else expect(exit.code).toBe(0);
+  });
+});
+
+describe('a stop that cannot finish', () => {
+  /** Hangs a thread in its own code, or at its end. */
+  const HANGING_PLUGIN = `
+import { isMainThread } from 'node:worker_threads';
+export const hooks = {
+  authorizer: {
+    version: 1,
+    maySubscribe: () => true,
+    mayPublish(identity, topic) {
+      while (topic === 'hang') {}
+      return true;
+    },
+  },
+  close: () => (isMainThread ? undefined : new Promise(() => {})),
+};
+`;
+  const folder = mkdtempSync(join(tmpdir(), 'shoal-plugin-'));
+  const plugin = join(folder, 'hanging.mjs');
+  writeFileSync(plugin, HANGING_PLUGIN);
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const set = { 'shutdown.timeoutMs': 300, 'auth.plugin': plugin, 'auth.anonymous': true };
+  beforeEach(begin({ transports: TRANSPORTS, set: { ...set, 'threads.mqtt': 2 } }));
+  afterEach(end);
+
+  it.each([
+    ['a hook that never resolves', undefined],
+    ['a thread that is stuck', 'hang'],
+  ])('for %s is killed after shutdown.timeoutMs, with one line', async (_name, topic) => {
+    for (const transport of TRANSPORTS) await connect(broker, { transport });
+    const publisher = await connect(broker, { transport: 'ws' });
+    if (topic !== undefined) {
+      publisher.post(topic, 'x', { qos: 1 });
+      await sleep(50);
+    }
+    const began = performance.now();
+    broker.process!.kill('SIGTERM');
+    expect(await broker.exited).toEqual({ code: null, signal: 'SIGKILL' });
+    expect(performance.now() - began).toBeLessThan(3000);
+    const said = broker
+      .log()
+      .split('\n')
+      .filter(line => !line.includes('"level"'));
+    expect(said.filter(line => line.includes('not stopped within shutdown.timeoutMs'))).toHaveLength(1);
+    expect(broker.log()).not.toMatch(/FATAL|Native stack|\| +at /i);
+    await broker.launch();
+    await (await connect(broker)).ping();
   });
 });
 

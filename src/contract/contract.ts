@@ -41,12 +41,13 @@ export const OP = {
   INBOX_ACKED: 26,
   INBOX_RECEIVED: 27,
   INBOX_RELEASED: 28,
+  INBOX_SETTLED: 29,
   /** inbox → owner shard: messages within the granted credit. */
-  INBOX_MESSAGES: 29,
+  INBOX_MESSAGES: 30,
   /** inbox → any mqtt shard: a will is due. Replied to when it has been published. */
-  INBOX_WILL: 30,
-  /** inbox → any mqtt shard: a session expired; its routes are to be removed. Replied to when they are. */
-  INBOX_EXPIRED: 31,
+  INBOX_WILL: 31,
+  /** inbox → any mqtt shard: dist is to be told the routes of a session. Replied to when it has them. */
+  INBOX_ROUTES: 32,
 
   RETAIN_SET: 40,
   RETAIN_SCAN: 41,

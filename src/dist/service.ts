@@ -38,14 +38,22 @@ export class DistService implements Service {
   private readonly changes = new Map<string, string[]>();
   private round: Round | null = null;
   private readonly rounds = new Map<number, Round>();
-  private lastRoundId = 0;
+  private lastRoundId: number;
   private readonly command = new ByteWriter(1024);
   private readonly commandReader = new ByteReader();
   private readonly outcome = new ByteWriter(1024);
   private readonly outcomeReader = new ByteReader();
   private readonly frame = new ByteWriter(1024);
 
-  constructor(range: Range, coprocessor: DistCoprocessor, topology: DistTopology, host: ServiceHost) {
+  /** `callIdSeed`: a random unsigned 32-bit number, so that no answer to a former life of this thread names a round. */
+  constructor(
+    range: Range,
+    coprocessor: DistCoprocessor,
+    topology: DistTopology,
+    host: ServiceHost,
+    callIdSeed: number,
+  ) {
+    this.lastRoundId = callIdSeed & 0x7fff_ffff;
     this.range = range;
     this.coprocessor = coprocessor;
     this.topology = topology;
@@ -188,7 +196,7 @@ export class DistService implements Service {
     });
   }
 
-  answered(peer: number, callId: number, out: FrameBatch): boolean {
+  answered(peer: number, callId: number, _body: ByteReader, out: FrameBatch): boolean {
     const round = this.rounds.get(callId);
     if (round === undefined) return false;
     round.heardFrom(peer);

@@ -3,6 +3,7 @@ import { ordered53, rawText, SERVICE, tenantKey } from '../kv/keys.js';
 
 /** Kinds of entries; inbox.ts says what they hold. */
 export const KIND = {
+  CHANGE: 0x63,
   SESSION: 0x73,
   INSTANCE: 0x6e,
   DATA: 0x64,
@@ -29,9 +30,20 @@ export class InboxKeys {
     return ordered53(tenantKey(this.writer, SERVICE.INBOX, tenant, kind), instance).view();
   }
 
+  /** A change of subscriptions whose routes are not known to be in effect. */
+  change(tenant: string, instance: number, number: number): Uint8Array {
+    this.ofInstance(tenant, KIND.CHANGE, instance);
+    return ordered53(this.writer, number).view();
+  }
+
   /** All entries that begin so belong to the session alone. */
   data(tenant: string, instance: number): ByteWriter {
     return ordered53(tenantKey(this.writer, SERVICE.INBOX, tenant, KIND.DATA), instance);
+  }
+
+  /** One for each client id: nothing of it begins anew before the routes of what ended are gone. */
+  ended(tenant: string, clientId: string): Uint8Array {
+    return rawText(ordered53(tenantKey(this.writer, SERVICE.INBOX, tenant, KIND.ENDED), 0), clientId).view();
   }
 
   /** For OWED, QUEUED. */

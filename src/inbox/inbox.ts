@@ -5,6 +5,7 @@ import { readSubscription } from '../contract/inbox.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
 import type { Boundary, Coprocessor } from '../kv/range.js';
 import { type InboxLimits, Queue } from './queue.js';
+import type { Session } from './session.js';
 import { SessionLife } from './session-life.js';
 import { Sessions } from './sessions.js';
 
@@ -22,7 +23,8 @@ import { Sessions } from './sessions.js';
  *   w instance               → text client id, Message: the will
  *   v due instance           → nothing: when the will is due
  *   x due instance           → client id: when the session expires
- *   e 0 client id            → u53 instance: expired, its routes not yet removed
+ *   e 0 client id            → u53 instance: ended, its routes not yet removed; its `f` entries say which
+ *   c instance number        → u32 n, n × text filter: subscribed or unsubscribed, routes not yet known to follow
  *   g 0 instance             → nothing: entries under `d instance` still to be deleted
  * and `L i range 0x6e` → u53, the number of the last instance made here.
  *
@@ -32,13 +34,18 @@ import { Sessions } from './sessions.js';
  * - `queueMessages` and `queueBytes` are the count and value bytes of the `q` entries.
  * - A session that is detached and may expire has exactly one `x` entry, at `Session.dueMs`. A will that waits
  *   has exactly one `v` entry, at `Session.willDueMs`; both outlive the session until the will is published.
+ * - The routes that dist has of a session are its subscriptions, but for the filters of its `c` entries; those of a
+ *   session that ended are among the `f` entries that it left, under an `e` entry. Both kinds are written in the
+ *   transaction that makes them true, before dist is told, and go when dist has confirmed (settlements.ts).
  * - The same commands leave the same entries: what the cache holds back is written by `finish` before each commit.
  *
  * Commands (u8 first, then the request's body with the tenant before it where the request has none; outcome in
- * brackets): ATTACH [u53 instance, u53 nextSeq, reply]; DETACH [reply, u8 a will is due now]; SUBSCRIBE, UNSUBSCRIBE,
- * RECEIVED, RELEASED [reply]; INSERT [reply, n × (u53 instance, u53 seq), 0 where nothing was queued]; ACKED [nothing];
- * EXPIRE u53 nowMs, u32 n, n × (tenant, blob `x` key); ENDED_DONE, WILL_DONE tenant, blob key;
- * COLLECT tenant, blob `g` key; DETACH_ALL u53 nowMs [nothing].
+ * brackets): ATTACH [u8 0, u53 instance, u53 nextSeq, reply; or u8 1, u53 instance: not now, its routes are in doubt];
+ * DETACH [reply, u8 a will is due now, u8 its routes are in doubt]; SUBSCRIBE, UNSUBSCRIBE body, u32 number of the
+ * change [reply]; RECEIVED, RELEASED [reply]; INSERT [reply, n × (u53 instance, u53 seq), 0 where nothing was queued];
+ * ACKED, SETTLED [nothing]; EXPIRE u53 nowMs, u32 n, n × (tenant, blob `x` key) [in doubt]; DETACH_ALL u53 nowMs
+ * [in doubt]; ROUTES_DONE tenant, client id, u53 instance; WILL_DONE tenant, blob `v` key; COLLECT tenant, blob `g` key.
+ * In doubt: u32 n, n × (tenant, client id, u53 instance).
  *
  * Limits: queueMessagesMax, queueBytesMax per session with queueDropPolicy; deletions of an ended session are done
  * `COLLECT_MAX` entries at a time. One message for many targets is stored once per target: at the sizes that are
@@ -57,10 +64,11 @@ export const INBOX_COMMAND = {
   RECEIVED: 7,
   RELEASED: 8,
   EXPIRE: 9,
-  ENDED_DONE: 10,
+  ROUTES_DONE: 10,
   WILL_DONE: 11,
   COLLECT: 12,
   DETACH_ALL: 13,
+  SETTLED: 14,
 } as const;
 
 export class InboxCoprocessor implements Coprocessor {
@@ -101,10 +109,13 @@ export class InboxCoprocessor implements Coprocessor {
         this.unsubscribe(input, writer, output);
         return;
       case INBOX_COMMAND.EXPIRE:
-        this.life.expire(input, writer);
+        this.life.expire(input, writer, output);
         return;
-      case INBOX_COMMAND.ENDED_DONE:
-        this.life.endedDone(input, writer);
+      case INBOX_COMMAND.ROUTES_DONE:
+        this.life.routesDone(input, writer);
+        return;
+      case INBOX_COMMAND.SETTLED:
+        this.life.settled(input, writer);
         return;
       case INBOX_COMMAND.WILL_DONE:
         this.life.willDone(input, writer);
@@ -113,7 +124,7 @@ export class InboxCoprocessor implements Coprocessor {
         this.life.collectEntry(input, writer);
         return;
       case INBOX_COMMAND.DETACH_ALL:
-        this.life.detachAll(input, writer);
+        this.life.detachAll(input, writer, output);
         return;
       default:
         assert(false, 'an inbox command is one of INBOX_COMMAND');
@@ -127,13 +138,35 @@ export class InboxCoprocessor implements Coprocessor {
       return;
     }
     const count = input.u32();
+    const changed: string[] = [];
     output.u8(STATUS.OK).u32(count);
     for (let i = 0; i < count; i++) {
       const { filter, options, subscriptionId } = readSubscription(input);
       const key = this.sessions.keys.filter(session.tenant, session.instance, filter);
-      output.u8(writer.get(key) === undefined ? 0 : 1);
+      const former = writer.get(key);
+      output.u8(former === undefined ? 0 : 1);
+      if (former !== undefined) {
+        const view = this.sessions.reader.over(former);
+        if (view.u8() === options && view.u32() === subscriptionId) continue;
+      }
+      changed.push(filter);
       writer.put(key, this.sessions.value.reset().u8(options).u32(subscriptionId).view());
     }
+    output.u32(this.recordChange(session, input.u32(), changed, writer));
+  }
+
+  /** Until SETTLED the routes of `filters` are in doubt. Gives the change's number; 0 where nothing changed. */
+  private recordChange(
+    session: Session,
+    number: number,
+    filters: readonly string[],
+    writer: KvWriter,
+  ): number {
+    if (filters.length === 0) return 0;
+    const value = this.sessions.value.reset().u32(filters.length);
+    for (const filter of filters) value.text(filter);
+    writer.put(this.sessions.keys.change(session.tenant, session.instance, number), value.view());
+    return number;
   }
 
   private unsubscribe(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
@@ -143,13 +176,18 @@ export class InboxCoprocessor implements Coprocessor {
       return;
     }
     const count = input.u32();
+    const changed: string[] = [];
     output.u8(STATUS.OK).u32(count);
     for (let i = 0; i < count; i++) {
-      const key = this.sessions.keys.filter(session.tenant, session.instance, input.text());
+      const filter = input.text();
+      const key = this.sessions.keys.filter(session.tenant, session.instance, filter);
       const existed = writer.get(key) !== undefined;
       output.u8(existed ? 1 : 0);
-      if (existed) writer.remove(key);
+      if (!existed) continue;
+      writer.remove(key);
+      changed.push(filter);
     }
+    output.u32(this.recordChange(session, input.u32(), changed, writer));
   }
 
   query(_input: ByteReader, _reader: KvReader, _output: ByteWriter): void {

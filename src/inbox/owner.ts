@@ -11,6 +11,8 @@ export class Owner {
   cursor: number;
   /** Messages that it may still be sent. */
   credit = 0;
+  /** Number of its last change of subscriptions. When it attached there were none that are not settled. */
+  lastChange = 0;
   /** Last sequence number that is durable. */
   tail: number;
   /** Last sequence number that was sent to the client before this connection. */

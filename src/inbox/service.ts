@@ -12,6 +12,8 @@ import { INBOX_COMMAND, type InboxCoprocessor } from './inbox.js';
 import { DATA } from './inbox-keys.js';
 import { OWN_COMMAND, OWN_DETACH } from './own-ops.js';
 import { Owner } from './owner.js';
+import { ASK, Settlements } from './settlements.js';
+import { Wills } from './wills.js';
 
 /**
  * Frames before an inbox range: who is attached to which session here, and how far each has been served.
@@ -26,6 +28,8 @@ export class InboxService implements Service {
   private readonly coprocessor: InboxCoprocessor;
   private readonly host: ServiceHost;
   private readonly announcements: Announcements;
+  private readonly settlements: Settlements;
+  private readonly wills: Wills;
   private readonly owners = new Map<number, Owner>();
   private touched: Owner[] = [];
   private pumping: Owner[] = [];
@@ -35,7 +39,6 @@ export class InboxService implements Service {
   /** Attached or ended in this turn: taken back when it fails. */
   private changedOwners: { instance: number; former: Owner | undefined }[] = [];
   private willsDueMs = -1;
-  private expired = false;
   private nowMs = 0;
   private readonly command = new ByteWriter(1024);
   private readonly commandReader = new ByteReader();
@@ -45,12 +48,23 @@ export class InboxService implements Service {
   private readonly valueReader = new ByteReader();
   private readonly expiredSeqs: number[] = [];
 
-  /** `mqttPeers`: mesh indexes of the threads that publish wills and remove routes. */
-  constructor(range: Range, coprocessor: InboxCoprocessor, mqttPeers: readonly number[], host: ServiceHost) {
+  /**
+   * `mqttPeers`: mesh indexes of the threads that publish wills and tell dist of routes. `callIdSeed`: a random
+   * unsigned 32-bit number.
+   */
+  constructor(
+    range: Range,
+    coprocessor: InboxCoprocessor,
+    mqttPeers: readonly number[],
+    host: ServiceHost,
+    callIdSeed: number,
+  ) {
     this.range = range;
     this.coprocessor = coprocessor;
     this.host = host;
-    this.announcements = new Announcements(coprocessor, mqttPeers, host);
+    this.announcements = new Announcements(mqttPeers, callIdSeed);
+    this.settlements = new Settlements(coprocessor.sessions, this.announcements, host);
+    this.wills = new Wills(coprocessor.sessions, this.announcements, host);
   }
 
   /** Sessions attached here. */
@@ -59,7 +73,7 @@ export class InboxService implements Service {
   }
 
   owns(op: number): boolean {
-    return (op >= OP.INBOX_ATTACH && op <= OP.INBOX_RELEASED) || op === OWN_COMMAND || op === OWN_DETACH;
+    return (op >= OP.INBOX_ATTACH && op <= OP.INBOX_SETTLED) || op === OWN_COMMAND || op === OWN_DETACH;
   }
 
   /** A PULL writes nothing; it is served when the turn ends. */
@@ -73,9 +87,9 @@ export class InboxService implements Service {
     return true;
   }
 
-  /** What is finished may be removed late: after a crash it is delivered again, with DUP. */
+  /** What is finished may be removed late: after a crash it is delivered again, with DUP, or dist is told again. */
   canWait(op: number): boolean {
-    return op === OP.INBOX_ACKED;
+    return op === OP.INBOX_ACKED || op === OP.INBOX_SETTLED;
   }
 
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {
@@ -94,6 +108,7 @@ export class InboxService implements Service {
       case OP.INBOX_ACKED:
       case OP.INBOX_RECEIVED:
       case OP.INBOX_RELEASED:
+      case OP.INBOX_SETTLED:
         this.forward(request, body, writer, out);
         return;
       default:
@@ -112,6 +127,8 @@ export class InboxService implements Service {
       return;
     }
     this.command.reset().u8(COMMAND_OF[request.op]!).text(owner.tenant).raw(body.bytes, at, body.end);
+    if (request.op === OP.INBOX_SUBSCRIBE || request.op === OP.INBOX_UNSUBSCRIBE)
+      this.command.u32(++owner.lastChange);
     const outcome = this.mutate(writer);
     if (request.callId !== 0) out.reply(request.peer, request.callId, outcome.bytes, 0, outcome.end);
     this.lastPush = null;
@@ -120,7 +137,7 @@ export class InboxService implements Service {
   private gone(request: Request, out: FrameBatch): void {
     if (request.callId === 0) return;
     const reply = out.begin(request.peer, OP.REPLY, request.callId).u8(STATUS.GONE);
-    if (request.op !== OP.INBOX_RECEIVED && request.op !== OP.INBOX_RELEASED) reply.u32(0);
+    if (request.op === OP.INBOX_SUBSCRIBE || request.op === OP.INBOX_UNSUBSCRIBE) reply.u32(0).u32(0);
     out.end();
     this.lastPush = null;
   }
@@ -142,11 +159,6 @@ export class InboxService implements Service {
     const at = body.position;
     const tenant = body.text();
     const clientId = body.text();
-    if (this.announcements.isEnding(tenant, clientId)) {
-      // Another thread is removing its routes just now: it must not remove those of the new session.
-      this.announcements.park(tenant, clientId, request, body.bytes, at, body.end);
-      return;
-    }
     body.u8();
     const expirySeconds = body.u32();
     body.u53();
@@ -155,6 +167,13 @@ export class InboxService implements Service {
     const former = this.coprocessor.sessions.cache.find(tenant, clientId)?.instance ?? 0;
     this.command.reset().u8(INBOX_COMMAND.ATTACH).raw(body.bytes, at, body.end);
     const outcome = this.mutate(writer);
+    if (outcome.u8() === 1) {
+      const inDoubt = outcome.u53();
+      this.setOwner(inDoubt, undefined);
+      this.settlements.note(tenant, clientId, inDoubt, request.peer);
+      this.settlements.park(tenant, clientId, request, copyOf(body.bytes, at, body.end));
+      return;
+    }
     const instance = outcome.u53();
     const nextSeq = outcome.u53();
     out.reply(request.peer, request.callId, outcome.bytes, outcome.position, outcome.end);
@@ -177,9 +196,16 @@ export class InboxService implements Service {
     const nowMs = body.u53();
     this.command.reset().u8(INBOX_COMMAND.DETACH).text(owner.tenant).raw(body.bytes, at, body.end);
     const outcome = this.mutate(writer);
-    if (outcome.bytes[outcome.end - 1] === 1) this.willsDueMs = nowMs;
-    if (request.callId !== 0) out.reply(request.peer, request.callId, outcome.bytes, 0, outcome.end - 1);
+    if (request.callId !== 0) out.reply(request.peer, request.callId, outcome.bytes, 0, 1);
     this.lastPush = null;
+    this.detached(owner, outcome, nowMs, request.peer);
+  }
+
+  /** `outcome` is that of DETACH; `peer` the thread that can be asked to settle its routes, or one of ASK. */
+  private detached(owner: Owner, outcome: ByteReader, nowMs: number, peer: number): void {
+    outcome.u8();
+    if (outcome.u8() === 1) this.willsDueMs = nowMs;
+    if (outcome.u8() === 1) this.settlements.note(owner.tenant, owner.clientId, owner.instance, peer);
     this.setOwner(owner.instance, undefined);
   }
 
@@ -275,10 +301,9 @@ export class InboxService implements Service {
     this.touched.length = 0;
     this.changedOwners.length = 0;
     this.pump(reader, out);
-    if (this.willsDueMs >= 0) this.announcements.announceWills(this.willsDueMs, reader, out);
+    this.settlements.durable(reader, out);
+    if (this.willsDueMs >= 0) this.wills.announce(this.willsDueMs, reader, out);
     this.willsDueMs = -1;
-    if (this.expired) this.announcements.announceEnded(reader, out);
-    this.expired = false;
   }
 
   failed(reader: KvReader): void {
@@ -292,7 +317,7 @@ export class InboxService implements Service {
     this.changedOwners.length = 0;
     this.lastPush = null;
     this.willsDueMs = -1;
-    this.expired = false;
+    this.settlements.failed();
     this.coprocessor.reset(this.range.boundary, reader);
   }
 
@@ -374,8 +399,10 @@ export class InboxService implements Service {
     }
     this.command.reset().raw(body.bytes, body.position, body.end);
     const command = body.u8();
-    if (command === INBOX_COMMAND.EXPIRE) this.expired = true;
-    this.mutate(writer);
+    const outcome = this.mutate(writer);
+    if (command === INBOX_COMMAND.EXPIRE) this.settlements.noteAll(outcome, ASK.ANY);
+    else if (command === INBOX_COMMAND.DETACH_ALL) this.settlements.noteAll(outcome, ASK.LATER);
+    else if (command === INBOX_COMMAND.ROUTES_DONE) this.settlements.done(body.text(), body.text());
   }
 
   private detachLost(body: ByteReader, writer: KvWriter): void {
@@ -387,9 +414,7 @@ export class InboxService implements Service {
       if (owner === undefined || owner.connection !== connection) continue;
       this.command.reset().u8(INBOX_COMMAND.DETACH).text(owner.tenant).u53(owner.instance).u32(connection);
       this.command.u32(owner.expirySeconds).u53(nowMs).u8(0).u53(owner.turnTail);
-      const outcome = this.mutate(writer);
-      if (outcome.bytes[outcome.end - 1] === 1) this.willsDueMs = nowMs;
-      this.setOwner(owner.instance, undefined);
+      this.detached(owner, this.mutate(writer), nowMs, ASK.LATER);
     }
   }
 
@@ -399,8 +424,8 @@ export class InboxService implements Service {
     this.host.enqueue(OWN_COMMAND, this.command.reset().u8(INBOX_COMMAND.DETACH_ALL).u53(nowMs).copy());
   }
 
-  answered(peer: number, callId: number): boolean {
-    return this.announcements.answered(peer, callId);
+  answered(peer: number, callId: number, body: ByteReader, out: FrameBatch): boolean {
+    return this.announcements.answered(peer, callId, body.u8(), out);
   }
 
   tick(nowMs: number, reader: KvReader, out: FrameBatch): void {
@@ -419,12 +444,13 @@ export class InboxService implements Service {
         OWN_COMMAND,
         this.command.reset().u8(INBOX_COMMAND.COLLECT).text(tenant).blob(key).copy(),
       );
-    this.announcements.announceWills(nowMs, reader, out);
-    this.announcements.announceEnded(reader, out);
+    this.wills.announce(nowMs, reader, out);
+    this.settlements.tick(reader, out);
   }
 
   peerLost(peer: number, nowMs: number): void {
     this.announcements.peerLost(peer);
+    this.settlements.peerLost(peer);
     const lost = [...this.owners.values()].filter(owner => owner.peer === peer);
     if (lost.length === 0) return;
     this.command.reset().u53(nowMs).u32(lost.length);
@@ -447,4 +473,5 @@ const COMMAND_OF: Readonly<Record<number, number>> = {
   [OP.INBOX_ACKED]: INBOX_COMMAND.ACKED,
   [OP.INBOX_RECEIVED]: INBOX_COMMAND.RECEIVED,
   [OP.INBOX_RELEASED]: INBOX_COMMAND.RELEASED,
+  [OP.INBOX_SETTLED]: INBOX_COMMAND.SETTLED,
 };

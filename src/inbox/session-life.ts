@@ -2,7 +2,7 @@ import type { ByteReader, ByteWriter } from '../base/bytes.js';
 import { STATUS } from '../contract/contract.js';
 import { type Subscription, writeSubscription } from '../contract/inbox.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import { copyOf, ordered53, prefixEnd, rawText, readOrdered53, SERVICE, utf8 } from '../kv/keys.js';
+import { copyOf, kindAt, ordered53, prefixEnd, rawText, readOrdered53, SERVICE, utf8 } from '../kv/keys.js';
 import { DATA, KIND } from './inbox-keys.js';
 import { Session } from './session.js';
 import type { Sessions } from './sessions.js';
@@ -30,17 +30,20 @@ export class SessionLife {
     input.u32();
     const hasWill = input.u8() === 1;
     let session = this.sessions.load(tenant, clientId, writer);
-    const former: Subscription[] = [];
-    if (session !== undefined && (cleanStart || session.isExpired(nowMs))) {
-      former.push(...this.sessions.subscriptions(session, writer));
-      this.end(session, nowMs, writer);
+    let inDoubt = this.sessions.endedInstance(tenant, clientId, writer);
+    if (session !== undefined && this.sessions.isUnsettled(session, writer)) inDoubt = session.instance;
+    else if (session !== undefined && (cleanStart || session.isExpired(nowMs))) {
+      if (this.end(session, nowMs, writer)) inDoubt = session.instance;
       session = undefined;
     }
-    this.adoptEnded(tenant, clientId, former, writer);
+    if (inDoubt !== 0) {
+      output.u8(1).u53(inDoubt);
+      return;
+    }
+    output.u8(0);
     const present = session !== undefined;
     if (session === undefined && expirySeconds === 0) {
       output.u53(0).u53(0).u8(STATUS.OK).u53(0).u8(0).u32(0);
-      writeSubscriptions(output, former);
       output.u32(0).u53(1).u53(0).u32(0);
       return;
     }
@@ -52,22 +55,15 @@ export class SessionLife {
     if (hasWill) this.storeWill(session, input, writer);
     this.sessions.touch(session);
     output.u53(session.instance).u53(session.nextSeq);
-    this.attachReply(session, present, former, writer, output);
+    this.attachReply(session, present, writer, output);
   }
 
-  private attachReply(
-    session: Session,
-    present: boolean,
-    former: Subscription[],
-    reader: KvReader,
-    output: ByteWriter,
-  ): void {
+  private attachReply(session: Session, present: boolean, reader: KvReader, output: ByteWriter): void {
     output
       .u8(STATUS.OK)
       .u53(session.instance)
       .u8(present ? 1 : 0);
     writeSubscriptions(output, present ? this.sessions.subscriptions(session, reader) : []);
-    writeSubscriptions(output, former);
     const { tenant, instance } = session;
     let at = output.length;
     output.u32(0);
@@ -118,19 +114,23 @@ export class SessionLife {
     const discard = input.u8() === 1;
     const sentSeq = input.u53();
     if (session === undefined) {
-      output.u8(STATUS.GONE).u32(0).u8(0);
+      output.u8(STATUS.GONE).u8(0).u8(0);
       return;
     }
     session.sentSeq = Math.min(Math.max(session.sentSeq, sentSeq), session.nextSeq - 1);
     if (discard) this.discardWill(session, writer);
     const ends = expirySeconds === 0;
-    const subscriptions = ends ? this.sessions.subscriptions(session, writer) : [];
     const willSoon = session.hasWill && (ends || session.willDelaySeconds === 0);
-    if (ends) this.end(session, nowMs, writer);
-    else this.leave(session, expirySeconds, nowMs, nowMs, writer);
-    output.u8(STATUS.OK);
-    writeSubscriptions(output, subscriptions);
-    output.u8(willSoon ? 1 : 0);
+    let inDoubt = false;
+    if (ends) inDoubt = this.end(session, nowMs, writer);
+    else {
+      this.leave(session, expirySeconds, nowMs, nowMs, writer);
+      inDoubt = this.sessions.isUnsettled(session, writer);
+    }
+    output
+      .u8(STATUS.OK)
+      .u8(willSoon ? 1 : 0)
+      .u8(inDoubt ? 1 : 0);
   }
 
   private leave(
@@ -182,8 +182,11 @@ export class SessionLife {
     session.hasWill = false;
   }
 
-  /** Ends a session. A will that it still has is due now: the session's end comes before the rest of the delay. */
-  private end(session: Session, nowMs: number, writer: KvWriter): void {
+  /**
+   * Ends a session. A will that it still has is due now: the session's end comes before the rest of the delay.
+   * True when it may have routes: then its filters stay until ROUTES_DONE.
+   */
+  private end(session: Session, nowMs: number, writer: KvWriter): boolean {
     const { tenant, instance } = session;
     this.unschedule(session, writer);
     if (session.hasWill) {
@@ -193,21 +196,27 @@ export class SessionLife {
     writer.remove(this.sessions.keys.session(tenant, session.clientId));
     writer.remove(this.sessions.keys.ofInstance(tenant, KIND.INSTANCE, instance));
     this.sessions.cache.drop(session);
-    this.collectOrPostpone(tenant, instance, writer);
+    this.absorbChanges(session, writer);
+    const mayHaveRoutes = this.sessions.hasSubscriptions(session, writer);
+    if (mayHaveRoutes)
+      writer.put(
+        this.sessions.keys.ended(tenant, session.clientId),
+        this.sessions.value.reset().u53(instance).view(),
+      );
+    else this.collectOrPostpone(tenant, instance, writer);
+    return mayHaveRoutes;
   }
 
-  /** Takes over from a session that expired and whose routes nobody has removed yet. */
-  private adoptEnded(tenant: string, clientId: string, former: Subscription[], writer: KvWriter): void {
-    const ended = writer.get(this.endedKey(tenant, clientId));
-    if (ended === undefined) return;
-    const instance = this.sessions.reader.over(ended).u53();
-    former.push(...this.sessions.subscriptions({ tenant, instance }, writer));
-    writer.remove(this.endedKey(tenant, clientId));
-    this.collectOrPostpone(tenant, instance, writer);
-  }
-
-  private endedKey(tenant: string, clientId: string): Uint8Array {
-    return rawText(this.sessions.ended.entry(tenant, 0), clientId).view();
+  /** Filters that have been unsubscribed, but may still have routes, count as subscribed in what ended. */
+  private absorbChanges(session: Session, writer: KvWriter): void {
+    const { tenant, instance } = session;
+    for (const { key, filters } of this.sessions.changes(session, writer)) {
+      for (const filter of filters) {
+        const kept = this.sessions.keys.filter(tenant, instance, filter);
+        if (writer.get(kept) === undefined) writer.put(kept, this.sessions.value.reset().u8(0).u32(0).view());
+      }
+      writer.remove(key);
+    }
   }
 
   private collectOrPostpone(tenant: string, instance: number, writer: KvWriter): void {
@@ -235,8 +244,9 @@ export class SessionLife {
     if (this.collect(tenant, readOrdered53(key, key.length - 7), writer)) writer.remove(key);
   }
 
-  expire(input: ByteReader, writer: KvWriter): void {
+  expire(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
     const nowMs = input.u53();
+    const ended: Session[] = [];
     for (let left = input.u32(); left > 0; left--) {
       const tenant = input.text();
       const key = copyOf(input.blob());
@@ -245,27 +255,33 @@ export class SessionLife {
       const session = this.sessions.load(tenant, utf8(clientId, 0), writer);
       const instance = readOrdered53(key, key.length - 7);
       if (session === undefined || session.instance !== instance || !session.isExpired(nowMs)) continue;
-      // Its subscriptions stay until the routes that they made are gone; then ENDED_DONE removes the rest.
-      this.unschedule(session, writer);
-      if (session.hasWill) {
-        this.unscheduleWill(session, writer);
-        this.scheduleWill(session, nowMs, writer);
-      }
-      writer.remove(this.sessions.keys.session(tenant, session.clientId));
-      writer.remove(this.sessions.keys.ofInstance(tenant, KIND.INSTANCE, instance));
-      this.sessions.cache.drop(session);
-      writer.put(this.endedKey(tenant, session.clientId), this.sessions.value.reset().u53(instance).view());
+      // While somebody is told its routes nobody else must be told otherwise: it ends when that is done.
+      if (this.sessions.isUnsettled(session, writer)) continue;
+      if (this.end(session, nowMs, writer)) ended.push(session);
     }
+    writeNames(output, ended);
   }
 
-  endedDone(input: ByteReader, writer: KvWriter): void {
+  /** Dist has confirmed: the routes are those that the session has; none if it has ended. */
+  routesDone(input: ByteReader, writer: KvWriter): void {
     const tenant = input.text();
-    const key = copyOf(input.blob());
-    const ended = writer.get(key);
-    if (ended === undefined) return;
-    const instance = this.sessions.reader.over(ended).u53();
-    writer.remove(key);
-    this.collectOrPostpone(tenant, instance, writer);
+    const clientId = input.text();
+    const instance = input.u53();
+    if (this.sessions.endedInstance(tenant, clientId, writer) === instance) {
+      writer.remove(this.sessions.keys.ended(tenant, clientId));
+      this.collectOrPostpone(tenant, instance, writer);
+      return;
+    }
+    const session = this.sessions.byInstance(tenant, instance, writer);
+    if (session === undefined || session.attached) return;
+    for (const { key } of this.sessions.changes(session, writer)) writer.remove(key);
+  }
+
+  /** The owner says of one change that its routes are in effect. */
+  settled(input: ByteReader, writer: KvWriter): void {
+    const session = this.sessions.named(input, writer);
+    if (session !== undefined)
+      writer.remove(this.sessions.keys.change(session.tenant, session.instance, input.u32()));
   }
 
   willDone(input: ByteReader, writer: KvWriter): void {
@@ -282,15 +298,30 @@ export class SessionLife {
     this.sessions.touch(session);
   }
 
-  detachAll(input: ByteReader, writer: KvWriter): void {
+  detachAll(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
     const nowMs = input.u53();
     const attached: Session[] = [];
+    const inDoubt: Named[] = [];
+    const unsettled = new Map<number, string>();
     const start = Uint8Array.of(SERVICE.INBOX);
     writer.scan(start, Uint8Array.of(SERVICE.INBOX + 1), (key, value) => {
-      const session = sessionOf(key, value, this.sessions.reader);
-      if (session?.attached) attached.push(session);
+      const at = kindAt(key);
+      const tenant = utf8(key, 1, at - 1);
+      if (key[at] === KIND.CHANGE) unsettled.set(readOrdered53(key, at + 1), tenant);
+      else if (key[at] === KIND.ENDED) {
+        const instance = this.sessions.reader.over(value).u53();
+        inDoubt.push({ tenant, clientId: utf8(key, at + 8), instance });
+      } else if (key[at] === KIND.SESSION) {
+        const session = new Session(tenant, utf8(key, at + 1)).read(this.sessions.reader.over(value));
+        if (session.attached) attached.push(session);
+      }
       return true;
     });
+    for (const [instance, tenant] of unsettled) {
+      const session = this.sessions.byInstance(tenant, instance, writer);
+      if (session !== undefined) inDoubt.push(session);
+    }
+    writeNames(output, inDoubt);
     for (const { tenant, clientId } of attached) {
       const session = this.sessions.load(tenant, clientId, writer)!;
       session.sentSeq = session.nextSeq - 1;
@@ -301,14 +332,19 @@ export class SessionLife {
 
 const NOTHING = new Uint8Array(0);
 
+/** A session as a settlement names it. */
+interface Named {
+  readonly tenant: string;
+  readonly clientId: string;
+  readonly instance: number;
+}
+
+function writeNames(output: ByteWriter, sessions: readonly Named[]): void {
+  output.u32(sessions.length);
+  for (const { tenant, clientId, instance } of sessions) output.text(tenant).text(clientId).u53(instance);
+}
+
 function writeSubscriptions(writer: ByteWriter, subscriptions: readonly Subscription[]): void {
   writer.u32(subscriptions.length);
   for (const subscription of subscriptions) writeSubscription(writer, subscription);
-}
-
-/** The session in an entry; undefined if the entry is of another kind. */
-function sessionOf(key: Uint8Array, value: Uint8Array, reader: ByteReader): Session | undefined {
-  const kindAt = key.indexOf(0) + 1;
-  if (key[kindAt] !== KIND.SESSION) return undefined;
-  return new Session(utf8(key, 1, kindAt - 1), utf8(key, kindAt + 1)).read(reader.over(value));
 }

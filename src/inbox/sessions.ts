@@ -3,7 +3,7 @@ import { type ByteReader, ByteWriter, ByteReader as Reader } from '../base/bytes
 import type { Subscription } from '../contract/inbox.js';
 import { DueIndex } from '../kv/due-index.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import { localKey, prefixEnd, rawText, SERVICE, utf8 } from '../kv/keys.js';
+import { copyOf, firstKey, localKey, prefixEnd, rawText, SERVICE, utf8 } from '../kv/keys.js';
 import { DATA, InboxKeys, KIND } from './inbox-keys.js';
 import { Session } from './session.js';
 import { SessionCache } from './session-cache.js';
@@ -11,13 +11,18 @@ import { SessionCache } from './session-cache.js';
 const INSTANCES_PER_RANGE = 2 ** 36;
 const KIND_INSTANCE_COUNTER = 0x6e;
 
+/** What tells one life of a session from all others. */
+interface Life {
+  readonly tenant: string;
+  readonly instance: number;
+}
+
 /** The sessions of a range: found, made, and written back once per transaction. */
 export class Sessions {
   private readonly rangeId: number;
   readonly keys = new InboxKeys();
   readonly cache = new SessionCache();
   readonly expiry = new DueIndex(SERVICE.INBOX, KIND.EXPIRY);
-  readonly ended = new DueIndex(SERVICE.INBOX, KIND.ENDED);
   readonly wills = new DueIndex(SERVICE.INBOX, KIND.WILL_DUE);
   readonly garbage = new DueIndex(SERVICE.INBOX, KIND.GARBAGE);
   /** Scratch of whoever makes an entry; each use overwrites the one before. */
@@ -33,7 +38,7 @@ export class Sessions {
   }
 
   /** All subscriptions of a session. */
-  subscriptions(session: { tenant: string; instance: number }, reader: KvReader): Subscription[] {
+  subscriptions(session: Life, reader: KvReader): Subscription[] {
     const prefix = this.keys.data(session.tenant, session.instance).u8(DATA.FILTER).copy();
     const out: Subscription[] = [];
     reader.scan(prefix, prefixEnd(prefix), (key, value) => {
@@ -42,6 +47,67 @@ export class Sessions {
       return true;
     });
     return out;
+  }
+
+  /** Whether it has subscriptions. */
+  hasSubscriptions(session: Life, reader: KvReader): boolean {
+    const prefix = this.keys.data(session.tenant, session.instance).u8(DATA.FILTER).copy();
+    return firstKey(reader, prefix, prefixEnd(prefix)) !== undefined;
+  }
+
+  /** Keys of the changes whose routes are not known to be in effect, with the filters that they are about. */
+  changes(session: Life, reader: KvReader): { key: Uint8Array; filters: string[] }[] {
+    const start = copyOf(this.keys.change(session.tenant, session.instance, 0));
+    const end = copyOf(this.keys.change(session.tenant, session.instance + 1, 0));
+    const out: { key: Uint8Array; filters: string[] }[] = [];
+    reader.scan(start, end, (key, value) => {
+      const view = this.reader.over(value);
+      const filters: string[] = [];
+      for (let left = view.u32(); left > 0; left--) filters.push(view.text());
+      out.push({ key: copyOf(key), filters });
+      return true;
+    });
+    return out;
+  }
+
+  /** Whether {@link changes} has any. */
+  isUnsettled(session: Life, reader: KvReader): boolean {
+    const start = copyOf(this.keys.change(session.tenant, session.instance, 0));
+    return firstKey(reader, start, this.keys.change(session.tenant, session.instance + 1, 0)) !== undefined;
+  }
+
+  /** Instance of the session of this client that ended and whose routes may still be there; 0 if there is none. */
+  endedInstance(tenant: string, clientId: string, reader: KvReader): number {
+    const ended = reader.get(this.keys.ended(tenant, clientId));
+    return ended === undefined ? 0 : this.reader.over(ended).u53();
+  }
+
+  /** What dist is to be told of a session whose routes are in doubt; undefined when they are not. */
+  routesInDoubt(
+    tenant: string,
+    clientId: string,
+    instance: number,
+    reader: KvReader,
+  ): { gone: string[]; kept: Subscription[] } | undefined {
+    const life = { tenant, instance };
+    if (this.endedInstance(tenant, clientId, reader) === instance) {
+      const gone = this.subscriptions(life, reader).map(({ filter }) => filter);
+      return { gone, kept: [] };
+    }
+    if (this.byInstance(tenant, instance, reader)?.attached ?? true) return undefined;
+    const filters = new Set(this.changes(life, reader).flatMap(change => change.filters));
+    if (filters.size === 0) return undefined;
+    const gone: string[] = [];
+    const kept: Subscription[] = [];
+    for (const filter of filters) {
+      const value = reader.get(this.keys.filter(tenant, instance, filter));
+      if (value === undefined) gone.push(filter);
+      else {
+        const view = this.reader.over(value);
+        kept.push({ filter, options: view.u8(), subscriptionId: view.u32() });
+      }
+    }
+    return { gone, kept };
   }
 
   /** Has the session written at the end of the transaction. */

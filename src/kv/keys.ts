@@ -79,6 +79,11 @@ export function utf8(bytes: Uint8Array, start: number, end = bytes.length): stri
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('utf8');
 }
 
+/** Bytes as a string of as many characters: a key of a Map. */
+export function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
+}
+
 /** The first key of [start, end), as a copy. */
 export function firstKey(reader: KvReader, start: Uint8Array, end: Uint8Array): Uint8Array | undefined {
   let found: Uint8Array | undefined;

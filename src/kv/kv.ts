@@ -24,7 +24,7 @@
  *   is opened (io/lmdb-check.ts). What fails is reported as SHOAL_STORAGE_CORRUPT and never served.
  *
  * Requests after a crash of the store thread: what was not answered is unknown to whoever asked. ATTACH, DETACH,
- * SUBSCRIBE, UNSUBSCRIBE, ACKED, RECEIVED, RELEASED, RETAIN_SET, DIST_ADD and DIST_REMOVE may be asked again: done
+ * SUBSCRIBE, UNSUBSCRIBE, SETTLED, ACKED, RECEIVED, RELEASED, RETAIN_SET, DIST_ADD and DIST_REMOVE may be asked again: done
  * twice they leave what once leaves. INSERT with a source is done once (the packet id is marked in the same
  * transaction); without one, QoS 1, a second insert is a duplicate, as QoS 1 allows. So there is no table of
  * request numbers to keep.

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.js';
 import { type Engine, type EntryVisitor, KEY_FIRST_BYTE_MIN, type KvWriter } from './engine.js';
-import { copyOf } from './keys.js';
+import { copyOf, latin1 } from './keys.js';
 
 /**
  * The engine without a disk, for tests, simulation and nodes that keep nothing. Sorted chunks of at most
@@ -135,10 +135,6 @@ interface Chunk {
 }
 
 const CHUNK_MAX = 512;
-
-function latin1(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1');
-}
 
 function lowerBound(keys: readonly string[], key: string): number {
   let low = 0;

@@ -32,8 +32,8 @@ export interface Service {
   durable(reader: KvReader, out: FrameBatch): void;
   /** The transaction failed: memory is to follow what the engine still holds. */
   failed(reader: KvReader): void;
-  /** A reply to a frame that the service sent. False if it did not. */
-  answered(peer: number, callId: number, out: FrameBatch): boolean;
+  /** A reply to a frame that the service sent; `body` stands at its status. False if it did not. */
+  answered(peer: number, callId: number, body: ByteReader, out: FrameBatch): boolean;
   /** Called about once a second. */
   tick(nowMs: number, reader: KvReader, out: FrameBatch): void;
   /** A thread died, or was replaced: nothing that it was sent will be answered. */

@@ -67,7 +67,7 @@ export class Store implements ServiceHost {
     const op = reader.u8();
     const callId = reader.u32();
     if (op === OP.REPLY) {
-      for (const service of this.services) if (service.answered(peer, callId, this.now)) break;
+      for (const service of this.services) if (service.answered(peer, callId, reader, this.now)) break;
       this.now.sendAll(this.wire.send);
       return;
     }

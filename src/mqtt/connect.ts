@@ -25,12 +25,11 @@ import {
   type WillMessage,
 } from './codec/packet.js';
 import type { Connection } from './connection.js';
-import { clampExpiry, readFilters } from './departure.js';
+import { clampExpiry } from './departure.js';
 import type { Filter } from './local-routes.js';
 import { Outlet } from './outlet.js';
 import { Session } from './session.js';
-import { addRoutes, attach } from './subscribing.js';
-import type { Tenant } from './tenant.js';
+import { addShardRoute, attach } from './subscribing.js';
 import { isReserved } from './tenant.js';
 import { willOf } from './will.js';
 
@@ -280,7 +279,6 @@ export class Connect {
       const filter = parseFilter(stored.filter, shard.topicLimits);
       if (filter.kind !== 'invalid') this.stored.push({ ...stored, parsed: filter });
     }
-    const ended = readFilters(body, shard.topicLimits);
     const received: number[] = [];
     for (let n = body.u32(); n > 0; n--) received.push(body.u16());
     body.u53(); // nextSeq
@@ -295,12 +293,10 @@ export class Connect {
     session.authMethod = packet!.authenticationMethod;
     session.restoreReceived(received);
     if (instance !== 0) session.outlet = new Outlet(session, instance, sentSeq, session.windowMax);
-    shard.router.routes.removeInboxes(tenant, this.clientId, ended, () => {
-      if (this.over) return this.detachAgain(tenant, instance);
-      this.waits = false;
-      this.session = session;
-      this.addStored(session, present, owed);
-    });
+    if (this.over) return this.detachAgain(instance);
+    this.waits = false;
+    this.session = session;
+    this.addStored(session, present, owed);
   }
 
   private addStored(session: Session, present: boolean, owed: readonly number[]): void {
@@ -309,8 +305,8 @@ export class Connect {
       if (refused === null) this.onStoreLost('the routes of the session cannot be stored now');
       else this.accept(session, present, owed);
     });
-    for (const { parsed, options, subscriptionId } of this.stored)
-      addRoutes(session, change, parsed, options, subscriptionId, true);
+    // Those to the inbox are there: they are its subscriptions when it is attached.
+    for (const { parsed } of this.stored) addShardRoute(change, parsed, true);
     change.commit();
   }
 
@@ -321,16 +317,11 @@ export class Connect {
   }
 
   /** The client went while its inbox was attached. */
-  private detachAgain(tenant: Tenant, instance: number): void {
+  private detachAgain(instance: number): void {
     if (instance === 0) return this.letGo();
     const { shard, id } = this.connection;
-    const call = callback(
-      (status, body) => {
-        const ended = status === STATUS.OK ? readFilters(body, shard.topicLimits) : [];
-        shard.router.routes.removeInboxes(tenant, this.clientId, ended, () => this.letGo());
-      },
-      () => this.letGo(),
-    );
+    const letGo = () => this.letGo();
+    const call = callback(letGo, letGo);
     const expiry = clampExpiry(this.packet!.sessionExpirySeconds, shard.limits.sessionExpirySecondsMax);
     const writer = shard.caller.begin(OP.INBOX_DETACH, call).u53(instance).u32(id);
     writer.u32(expiry).u53(shard.wallMs()).u8(1).u53(0);

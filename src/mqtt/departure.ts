@@ -1,11 +1,7 @@
-import type { ByteReader } from '../base/bytes.js';
 import { DISCONNECTS, WILLS } from '../base/metrics.js';
-import { OP, STATUS } from '../contract/contract.js';
-import { readSubscription } from '../contract/inbox.js';
-import { parseFilter, type TopicLimits } from '../topic/topic.js';
+import { OP } from '../contract/contract.js';
 import { callback } from './caller.js';
 import { type DisconnectPacket, REASON, SESSION_EXPIRY_NEVER } from './codec/packet.js';
-import type { Filter } from './local-routes.js';
 import type { Session } from './session.js';
 import { detach } from './subscribing.js';
 import { willOf } from './will.js';
@@ -54,10 +50,7 @@ export function depart(session: Session, farewell: Farewell, done: () => void): 
   if (outlet === null) return done();
   outlet.flushFinished();
   const keep = isDelayed && farewell === 'keep-will';
-  const call = callback((status, body) => {
-    const ended = status === STATUS.OK ? readFilters(body, shard.topicLimits) : [];
-    router.routes.removeInboxes(tenant, clientId, ended, done);
-  }, done);
+  const call = callback(done, done);
   const writer = router.caller.begin(OP.INBOX_DETACH, call).u53(outlet.instance).u32(session.connection.id);
   writer
     .u32(session.expirySeconds)
@@ -65,15 +58,4 @@ export function depart(session: Session, farewell: Farewell, done: () => void): 
     .u8(keep ? 0 : 1)
     .u53(outlet.sentSeq);
   router.caller.send(router.links.inbox);
-}
-
-/** A list of Subscriptions, as filters. */
-export function readFilters(body: ByteReader, limits: TopicLimits): Filter[] {
-  const filters: Filter[] = [];
-  const count = body.u32();
-  for (let i = 0; i < count; i++) {
-    const filter = parseFilter(readSubscription(body).filter, limits);
-    if (filter.kind !== 'invalid') filters.push(filter);
-  }
-  return filters;
 }

@@ -1,9 +1,13 @@
 import type { ByteReader } from '../base/bytes.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { type Receiver, ROUTE_RESULT, type Route, writeRoute } from '../contract/dist.js';
-import type { ParsedFilter } from '../topic/topic.js';
+import { readSubscription } from '../contract/inbox.js';
+import { type ParsedFilter, parseFilter, type TopicLimits } from '../topic/topic.js';
 import { type Call, type Caller, callback } from './caller.js';
 import type { Tenant } from './tenant.js';
+
+/** Called when dist has a change of routes durably; false: it could not store it. */
+type Stored = (stored: boolean) => void;
 
 /** A filter without its share prefix. */
 export type Filter = Exclude<ParsedFilter, { kind: 'invalid' }>;
@@ -189,16 +193,43 @@ export class LocalRoutes {
     this.send(OP.DIST_REMOVE, tenant, inboxRoute(clientId, filter, group, ordered));
   }
 
-  /** All subscriptions of a session that has ended; `done` when none is in effect any more. */
-  removeInboxes(tenant: Tenant, clientId: string, filters: readonly Filter[], done: () => void): void {
+  /** Routes of a persistent session; `done` when none is in effect any more, false if dist could not store that. */
+  removeInboxes(tenant: Tenant, clientId: string, filters: readonly Filter[], done: Stored): void {
     const { caller } = this;
-    if (filters.length === 0) return done();
+    if (filters.length === 0) return done(true);
     const again = () => this.removeInboxes(tenant, clientId, filters, done);
-    const writer = caller.begin(OP.DIST_REMOVE, callback(done, again));
+    const writer = caller.begin(
+      OP.DIST_REMOVE,
+      callback(status => done(status === STATUS.OK), again),
+    );
     writer.text(tenant.name).u32(filters.length);
     for (const filter of filters)
       writeRoute(writer, inboxRoute(clientId, filter.filter, groupOf(filter), isOrdered(filter)));
     caller.send(this.dist);
+  }
+
+  /** The body of an INBOX_ROUTES; `done` when dist has it so, false if it could not store it. */
+  settle(tenant: Tenant, clientId: string, body: ByteReader, limits: TopicLimits, done: Stored): void {
+    const gone: Filter[] = [];
+    for (let n = body.u32(); n > 0; n--) {
+      const filter = parseFilter(body.text(), limits);
+      if (filter.kind !== 'invalid') gone.push(filter);
+    }
+    let waits = 2;
+    let allStored = true;
+    const settled = (stored: boolean) => {
+      allStored &&= stored;
+      if (--waits === 0) done(allStored);
+    };
+    this.removeInboxes(tenant, clientId, gone, settled);
+    const change = this.change(tenant, refused => settled(refused !== null));
+    for (let n = body.u32(); n > 0; n--) {
+      const { filter: text, options, subscriptionId } = readSubscription(body);
+      const filter = parseFilter(text, limits);
+      if (filter.kind === 'invalid') continue;
+      change.addInbox(clientId, filter.filter, groupOf(filter), isOrdered(filter), options, subscriptionId);
+    }
+    change.commit();
   }
 
   shardRoute(route: LocalRoute): Route {

@@ -22,7 +22,7 @@ import { BrokerPublisher } from './broker-publisher.js';
 import { Caller, type Wire } from './caller.js';
 import { REASON } from './codec/packet.js';
 import { Connection } from './connection.js';
-import { depart, type Farewell, readFilters } from './departure.js';
+import { depart, type Farewell } from './departure.js';
 import type { Features, Limits, ShardOptions } from './mqtt.js';
 import { Outbox } from './outbox.js';
 import type { Outlet } from './outlet.js';
@@ -310,8 +310,8 @@ export class Shard {
         return this.onKick(peer, callId, reader);
       case OP.INBOX_WILL:
         return this.onWill(peer, callId, reader);
-      case OP.INBOX_EXPIRED:
-        return this.onExpired(peer, callId, reader);
+      case OP.INBOX_ROUTES:
+        return this.onRoutes(peer, callId, reader);
       case OP.SHARD_ANNOUNCE:
         return this.broker.publish(
           this.router.tenant(reader.text()),
@@ -376,14 +376,13 @@ export class Shard {
     this.broker.publish(tenant, publication);
   }
 
-  private onExpired(peer: number, callId: number, reader: ByteReader): void {
+  private onRoutes(peer: number, callId: number, reader: ByteReader): void {
     const tenant = this.router.tenant(reader.text());
     const clientId = reader.text();
     reader.u53();
-    const filters = readFilters(reader, this.topicLimits);
     const life = this.caller.lifeOf(peer);
-    this.router.routes.removeInboxes(tenant, clientId, filters, () =>
-      this.caller.reply(peer, life, callId, STATUS.OK),
+    this.router.routes.settle(tenant, clientId, reader, this.topicLimits, stored =>
+      this.caller.reply(peer, life, callId, stored ? STATUS.OK : STATUS.UNAVAILABLE),
     );
   }
 

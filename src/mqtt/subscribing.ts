@@ -1,9 +1,8 @@
-import type { ByteReader } from '../base/bytes.js';
 import { ACL_DENIALS, SUBSCRIPTIONS } from '../base/metrics.js';
 import { OP, STATUS } from '../contract/contract.js';
 import { writeSubscription } from '../contract/inbox.js';
 import { type ParsedFilter, parseFilter } from '../topic/topic.js';
-import { callback } from './caller.js';
+import { type Call, callback } from './caller.js';
 import { encodeSuback, encodeUnsuback } from './codec/encoder.js';
 import {
   REASON,
@@ -32,6 +31,9 @@ interface Granted {
 /**
  * SUBSCRIBE. The session's own index changes at once; SUBACK leaves when the inbox has the subscription durably (if
  * the session persists) and dist has it in effect for every publisher; then retained messages follow.
+ *
+ * A persistent session's changes go to the inbox first, which notes that their routes are in doubt; then to dist, in
+ * the same order; and then the inbox is told that they are settled. Whatever dies in between, it sees to the routes.
  */
 export function subscribe(session: Session, packet: SubscribePacket): void {
   const { shard, connection } = session;
@@ -52,7 +54,7 @@ export function subscribe(session: Session, packet: SubscribePacket): void {
     codes.push(code);
   }
   connection.controlBegan();
-  const finish = (refused: readonly string[]) => {
+  const finish = (refused: readonly string[], change: number) => {
     connection.controlEnded();
     if (session.ended) return;
     for (const { filter, request, place } of granted) {
@@ -63,8 +65,10 @@ export function subscribe(session: Session, packet: SubscribePacket): void {
         continue;
       codes[place] = REASON.quotaExceeded;
       detach(session, request.filter);
-      if (session.outlet !== null) withdraw(session, session.outlet, request.filter, filter);
+      if (session.outlet !== null) forget(session, session.outlet, [request.filter], [filter], () => {});
     }
+    // Behind what takes the refused ones back, so that they are in doubt until that is done.
+    settle(session, change);
     const { version, packetBytesMax } = connection;
     answer(session, SUBACK, encodeSuback(version, packet.packetId, codes, packetBytesMax));
     sendRetained(session, granted);
@@ -134,68 +138,118 @@ function unlink(session: Session, subscription: Subscription, filter: string): v
   session.router.invalidateLocals(tenant, filter);
 }
 
-/** Adds the routes, and the inbox's record first; `done` when both are in effect. */
+/**
+ * Adds this shard's routes, and the inbox's where the session persists; `done` when all are in effect, with the shared
+ * filters whose group is full, and the number of the change in the inbox.
+ */
 function makeEffective(
   session: Session,
   granted: readonly Granted[],
   id: number,
-  done: (refused: readonly string[]) => void,
+  done: (refused: readonly string[], change: number) => void,
 ): void {
   const { router, tenant, outlet } = session;
-  let refused: readonly string[] = [];
-  let waits = 1;
-  const settle = () => {
-    waits--;
-    if (waits === 0) done(refused);
-  };
-  const change = router.routes.change(tenant, found => {
+  const refused: string[] = [];
+  let change = 0;
+  let waits = outlet === null ? 1 : 2;
+  const onRoutes = (found: readonly string[] | null) => {
     if (found === null) session.onStoreLost();
-    else refused = found;
-    settle();
-  });
-  for (const { filter, options, isNew } of granted) addRoutes(session, change, filter, options, id, isNew);
-  if (outlet !== null && granted.length > 0) {
-    waits++;
-    const call = callback(
-      status => {
-        if (status !== STATUS.OK) session.onStoreLost();
-        settle();
-      },
-      () => {
-        session.onStoreLost();
-        settle();
-      },
-    );
-    const writer = router.caller.begin(OP.INBOX_SUBSCRIBE, call).u53(outlet.instance).u32(granted.length);
-    for (const { request, options } of granted)
-      writeSubscription(writer, { filter: request.filter, options, subscriptionId: id });
-    router.caller.send(router.links.inbox);
-  }
-  change.commit();
+    else refused.push(...found);
+    waits--;
+    if (waits === 0) done(refused, change);
+  };
+  const live = router.routes.change(tenant, onRoutes);
+  for (const { filter, isNew } of granted) addShardRoute(live, filter, isNew);
+  if (outlet !== null)
+    record(session, outlet, granted, id, number => {
+      change = number;
+      // Has the session gone meanwhile, the inbox sees to its routes; a route added now could outlive them.
+      if (session.ended || number === FAILED) return onRoutes([]);
+      const kept = router.routes.change(tenant, onRoutes);
+      for (const { filter, options } of granted) addInboxRoute(session, kept, filter, options, id);
+      kept.commit();
+    });
+  live.commit();
 }
 
-/** Takes back what the inbox was told of a subscription that dist then refused. */
-function withdraw(session: Session, outlet: Outlet, text: string, filter: Filter): void {
-  const { router, tenant } = session;
-  router.routes.removeInbox(tenant, session.clientId, filter.filter, groupOf(filter), isOrdered(filter));
-  router.caller.begin(OP.INBOX_UNSUBSCRIBE, null).u53(outlet.instance).u32(1).text(text);
+/** Tells the inbox of new subscriptions; `done` gets the number of the change. */
+function record(
+  session: Session,
+  outlet: Outlet,
+  granted: readonly Granted[],
+  id: number,
+  done: (change: number) => void,
+): void {
+  const { caller, links } = session.router;
+  const writer = caller.begin(OP.INBOX_SUBSCRIBE, changeCall(session, done));
+  writer.u53(outlet.instance).u32(granted.length);
+  for (const { request, options } of granted)
+    writeSubscription(writer, { filter: request.filter, options, subscriptionId: id });
+  caller.send(links.inbox);
+}
+
+/** INBOX_SUBSCRIBE or INBOX_UNSUBSCRIBE: `done` gets the number of the change, 0 if nothing changed; FAILED. */
+function changeCall(session: Session, done: (change: number) => void): Call {
+  const lost = () => {
+    session.onStoreLost();
+    done(FAILED);
+  };
+  return callback((status, body) => {
+    if (status !== STATUS.OK) return lost();
+    const count = body.u32();
+    body.position += count;
+    done(body.u32());
+  }, lost);
+}
+
+const FAILED = -1;
+
+/** The inbox need not see to the routes of this change any more. 0 is no change. */
+function settle(session: Session, change: number): void {
+  const { outlet, ended } = session;
+  if (outlet === null || ended || change <= 0) return;
+  const { caller, links } = session.router;
+  caller.begin(OP.INBOX_SETTLED, null).u53(outlet.instance).u32(change);
+  caller.send(links.inbox);
+}
+
+/** Takes subscriptions out of the inbox, then their routes away; `done` when neither is in effect any more. */
+function forget(
+  session: Session,
+  outlet: Outlet,
+  texts: readonly string[],
+  filters: readonly Filter[],
+  done: () => void,
+): void {
+  const { router, tenant, clientId } = session;
+  const call = changeCall(session, change => {
+    if (session.ended || change <= 0) return done();
+    router.routes.removeInboxes(tenant, clientId, filters, stored => {
+      if (stored) settle(session, change);
+      else session.onStoreLost();
+      done();
+    });
+  });
+  const writer = router.caller.begin(OP.INBOX_UNSUBSCRIBE, call).u53(outlet.instance).u32(texts.length);
+  for (const text of texts) writer.text(text);
   router.caller.send(router.links.inbox);
 }
 
-/** The routes of one subscription: this shard's, and the inbox's where the session persists. */
-export function addRoutes(
+function addInboxRoute(
   session: Session,
   change: RouteChange,
   filter: Filter,
   options: number,
   id: number,
-  isNew: boolean,
 ): void {
-  const group = groupOf(filter);
-  const ordered = isOrdered(filter);
-  if (session.outlet !== null) change.addInbox(session.clientId, filter.filter, group, ordered, options, id);
-  if (isNew) change.addShard(filter.filter, group, ordered);
-  else change.await(filter.filter, group, ordered);
+  const { clientId } = session;
+  change.addInbox(clientId, filter.filter, groupOf(filter), isOrdered(filter), options, id);
+}
+
+/** This shard's route for a subscription; one that is not new waits until it is in effect. */
+export function addShardRoute(change: RouteChange, filter: Filter, isNew: boolean): void {
+  if (isNew) change.addShard(filter.filter, groupOf(filter), isOrdered(filter));
+  else change.await(filter.filter, groupOf(filter), isOrdered(filter));
 }
 
 /** Retained messages for what was subscribed, by retain handling [MQTT-3.3.1-9..11]; none for shared ones [4.8.2]. */
@@ -211,7 +265,7 @@ function sendRetained(session: Session, granted: readonly Granted[]): void {
 }
 
 export function unsubscribe(session: Session, packet: UnsubscribePacket): void {
-  const { connection, router, tenant, outlet, shard } = session;
+  const { connection, outlet, shard } = session;
   if (packet.filters.length > shard.limits.filtersPerSubscribeMax)
     return connection.fail(REASON.quotaExceeded, 'limits', 'too many filters in one UNSUBSCRIBE');
   const codes: number[] = [];
@@ -231,29 +285,7 @@ export function unsubscribe(session: Session, packet: UnsubscribePacket): void {
   };
   connection.controlBegan();
   if (outlet === null) return finish();
-  // Both at once, so that what the client pipelines is done in its order by each store.
-  let waits = 2;
-  const settle = () => {
-    waits--;
-    if (waits === 0) finish();
-  };
-  router.routes.removeInboxes(tenant, session.clientId, removed, settle);
-  const call = callback(
-    (status: number, _body: ByteReader) => {
-      if (status !== STATUS.OK) session.onStoreLost();
-      settle();
-    },
-    () => {
-      session.onStoreLost();
-      settle();
-    },
-  );
-  const writer = router.caller
-    .begin(OP.INBOX_UNSUBSCRIBE, call)
-    .u53(outlet.instance)
-    .u32(packet.filters.length);
-  for (const text of packet.filters) writer.text(text);
-  router.caller.send(router.links.inbox);
+  forget(session, outlet, packet.filters, removed, finish);
 }
 
 /** SUBACK or UNSUBACK; one that is larger than the client takes ends the connection instead [MQTT-3.1.2-24]. */

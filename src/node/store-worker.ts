@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { MessagePort } from 'node:worker_threads';
@@ -164,7 +165,13 @@ class StoreWorker {
   private addDist({ config, hashSeed, mqttPeers }: StoreWorkerInput): void {
     const coprocessor = new DistCoprocessor(hashKeys(hashSeed), config.limits.sharedGroupMembersMax);
     const topology = { node: config.node.name, shardPeers: mqttPeers };
-    const dist = new DistService(rangeOf(SERVICE.DIST, coprocessor), coprocessor, topology, this.store);
+    const dist = new DistService(
+      rangeOf(SERVICE.DIST, coprocessor),
+      coprocessor,
+      topology,
+      this.store,
+      callIdSeed(),
+    );
     this.store.add(dist);
     dist.purgeNode();
     this.gauges = () => {
@@ -179,6 +186,7 @@ class StoreWorker {
       inboxCoprocessor,
       mqttPeers,
       this.store,
+      callIdSeed(),
     );
     const retainCoprocessor = new RetainCoprocessor(FIRST_RANGE_ID, {
       messagesMax: limits.retainedMessagesMax,
@@ -271,6 +279,10 @@ class StoreWorker {
     this.port.close();
     await this.engine.close();
   }
+}
+
+function callIdSeed(): number {
+  return randomBytes(4).readUInt32LE(0);
 }
 
 function rangeOf(service: number, coprocessor: Coprocessor): Range {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ByteReader } from '../../src/base/bytes.js';
 import { OP, STATUS } from '../../src/contract/contract.js';
-import { INSERT_RESULT } from '../../src/contract/inbox.js';
+import { INSERT_RESULT, type Subscription } from '../../src/contract/inbox.js';
 import { REATTACH_GRACE_MS } from '../../src/inbox/session-life.js';
 import {
   type Attach,
@@ -93,36 +93,110 @@ function payloads(store: StoreHarness): string[] {
 
 const ONE = { filter: 'a/#', options: 1, subscriptionId: 7 };
 
+function subscribe(store: StoreHarness, instance: number, ...subscriptions: Subscription[]): Change {
+  return readChange(
+    store.call(1, OP.INBOX_SUBSCRIBE, writer => writeSubscriptions(writer.u53(instance), subscriptions)),
+  );
+}
+
+function unsubscribe(store: StoreHarness, instance: number, ...filters: string[]): Change {
+  return readChange(
+    store.call(1, OP.INBOX_UNSUBSCRIBE, writer => {
+      writer.u53(instance).u32(filters.length);
+      for (const filter of filters) writer.text(filter);
+    }),
+  );
+}
+
+interface Change {
+  existed: number[];
+  change: number;
+}
+
+function readChange(reply: ByteReader): Change {
+  expect(reply.u8()).toBe(STATUS.OK);
+  const existed: number[] = [];
+  for (let left = reply.u32(); left > 0; left--) existed.push(reply.u8());
+  const change = reply.u32();
+  expect(reply.remaining).toBe(0);
+  return { existed, change };
+}
+
+function settle(store: StoreHarness, instance: number, change: number): void {
+  store.ask(1, OP.INBOX_SETTLED, writer => writer.u53(instance).u32(change), false);
+}
+
+function tick(store: StoreHarness, nowMs: number): void {
+  store.store.tick(nowMs);
+  store.store.endTurn();
+}
+
+/** Does what INBOX_ROUTES asks, until nothing is asked any more. */
+function settleRoutes(store: StoreHarness): { instance: number; gone: string[]; kept: Subscription[] }[] {
+  const out: { instance: number; gone: string[]; kept: Subscription[] }[] = [];
+  for (;;) {
+    const asked = store.take(OP.INBOX_ROUTES);
+    if (asked.length === 0) return out;
+    for (const { peer, callId, body } of asked) {
+      const reader = new ByteReader(body);
+      expect([reader.text(), reader.text()]).toEqual([TENANT, 'c']);
+      const instance = reader.u53();
+      const gone: string[] = [];
+      for (let left = reader.u32(); left > 0; left--) gone.push(reader.text());
+      out.push({ instance, gone, kept: readSubscriptions(reader) });
+      expect(reader.remaining).toBe(0);
+      store.answer(peer, callId);
+    }
+    store.store.endTurn();
+    store.store.endTurn();
+  }
+}
+
 describe('inbox sessions', () => {
   it('makes a session and finds it again with its subscriptions', () => {
     const store = new StoreHarness();
     const first = attach(store, { clientId: 'c' });
     expect(first).toMatchObject({ status: STATUS.OK, present: false, nextSeq: 1, sentSeq: 0 });
-    const subscribe = () =>
-      store.call(1, OP.INBOX_SUBSCRIBE, writer => writeSubscriptions(writer.u53(first.instance), [ONE]));
-    expect([...subscribe().raw(6)]).toEqual([STATUS.OK, 1, 0, 0, 0, 0]);
-    expect([...subscribe().raw(6)]).toEqual([STATUS.OK, 1, 0, 0, 0, 1]);
+    expect(subscribe(store, first.instance, ONE).existed).toEqual([0]);
+    expect(subscribe(store, first.instance, ONE).existed).toEqual([1]);
+    settle(store, first.instance, 1);
     detach(store, first.instance);
     const again = attach(store, { clientId: 'c', connection: 2 });
     expect(again).toMatchObject({
       instance: first.instance,
       present: true,
       subscriptions: [ONE],
-      former: [],
     });
   });
 
-  it('ends a session at a clean start and names the routes to remove', () => {
+  it('ends a session at a clean start, and goes on when its routes are removed', () => {
     const store = new StoreHarness();
     const first = attach(store, { clientId: 'c' });
-    store.call(1, OP.INBOX_SUBSCRIBE, writer => writeSubscriptions(writer.u53(first.instance), [ONE]));
+    settle(store, first.instance, subscribe(store, first.instance, ONE).change);
     insert(store, 'old', ['c']);
     detach(store, first.instance);
-    const clean = attach(store, { clientId: 'c', cleanStart: true });
-    expect(clean).toMatchObject({ present: false, subscriptions: [], former: [ONE], nextSeq: 1 });
+    const waiting = store.ask(1, OP.INBOX_ATTACH, writer =>
+      writeAttach(writer, { clientId: 'c', cleanStart: true }),
+    );
+    store.store.endTurn();
+    expect(store.reply(waiting)).toBeUndefined();
+    expect(insert(store, 'late', ['c']).results).toEqual([INSERT_RESULT.GONE]);
+    expect(settleRoutes(store)).toEqual([{ instance: first.instance, gone: ['a/#'], kept: [] }]);
+    const clean = readAttached(store.reply(waiting)!);
+    expect(clean).toMatchObject({ present: false, subscriptions: [], nextSeq: 1 });
     expect(clean.instance).not.toBe(first.instance);
     pull(store, clean.instance, 1, 10);
     expect(payloads(store)).toEqual([]);
+  });
+
+  it('ends a session without subscriptions at once', () => {
+    const store = new StoreHarness();
+    const first = attach(store, { clientId: 'c' });
+    detach(store, first.instance);
+    const clean = attach(store, { clientId: 'c', cleanStart: true });
+    expect(clean.present).toBe(false);
+    expect(clean.instance).not.toBe(first.instance);
+    expect(settleRoutes(store)).toEqual([]);
   });
 
   it('stores nothing for a client without expiry, and attaches it to a session that is there', () => {
@@ -159,43 +233,133 @@ describe('inbox sessions', () => {
   it('expires sessions, has their routes removed, and lets nobody attach in between', () => {
     const store = new StoreHarness();
     const { instance } = attach(store, { clientId: 'c', expirySeconds: 5 });
-    store.call(1, OP.INBOX_SUBSCRIBE, writer => writeSubscriptions(writer.u53(instance), [ONE]));
+    settle(store, instance, subscribe(store, instance, ONE).change);
     detach(store, instance, { expirySeconds: 5, nowMs: 10_000 });
     store.store.tick(15_000);
     store.store.endTurn();
-    const [expired] = store.take(OP.INBOX_EXPIRED);
-    const body = new ByteReader(expired!.body);
-    expect([body.text(), body.text(), body.u53()]).toEqual([TENANT, 'c', instance]);
-    expect(readSubscriptions(body)).toEqual([ONE]);
     const waiting = store.ask(2, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
     store.store.endTurn();
     expect(store.reply(waiting)).toBeUndefined();
-    store.answer(expired!.peer, expired!.callId);
-    store.store.endTurn();
-    expect(readAttached(store.reply(waiting)!)).toMatchObject({
-      present: false,
-      former: [],
-      subscriptions: [],
-    });
-    store.store.tick(20_000);
-    store.store.endTurn();
-    expect(store.take(OP.INBOX_EXPIRED)).toEqual([]);
+    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#'], kept: [] }]);
+    expect(readAttached(store.reply(waiting)!)).toMatchObject({ present: false, subscriptions: [] });
+    tick(store, 20_000);
+    expect(settleRoutes(store)).toEqual([]);
   });
 
-  it('hands the routes of an expired session to who attaches when the remover dies', () => {
+  it('asks another thread when the one that removes routes dies, and not at once', () => {
     const store = new StoreHarness();
-    const { instance } = attach(store, { clientId: 'c', expirySeconds: 5 });
-    store.call(1, OP.INBOX_SUBSCRIBE, writer => writeSubscriptions(writer.u53(instance), [ONE]));
-    detach(store, instance, { expirySeconds: 5, nowMs: 10_000 });
-    store.store.tick(15_000);
+    const { instance } = attach(store, { clientId: 'c' });
+    subscribe(store, instance, ONE);
+    detach(store, instance, { expirySeconds: 0 });
+    const [asked] = store.take(OP.INBOX_ROUTES);
+    expect(asked!.peer).toBe(1); // what it had sent to dist is ahead of what it is asked now
+    const waiting = store.ask(2, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
     store.store.endTurn();
-    const [expired] = store.take(OP.INBOX_EXPIRED);
-    const living = expired!.peer === 1 ? 2 : 1;
-    const waiting = store.ask(living, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
+    store.store.peerLost(1, 16_000);
     store.store.endTurn();
-    store.store.peerLost(expired!.peer, 16_000);
+    expect(store.take(OP.INBOX_ROUTES)).toEqual([]);
+    tick(store, 17_000);
+    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#'], kept: [] }]);
+    expect(readAttached(store.reply(waiting)!)).toMatchObject({ present: false });
+  });
+
+  it('asks again when dist has no room, and lets those go who waited for it', () => {
+    const store = new StoreHarness();
+    const { instance } = attach(store, { clientId: 'c' });
+    subscribe(store, instance, ONE);
+    detach(store, instance, { expirySeconds: 0 });
+    const waiting = store.ask(2, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
     store.store.endTurn();
-    expect(readAttached(store.reply(waiting)!)).toMatchObject({ present: false, former: [ONE] });
+    const [asked] = store.take(OP.INBOX_ROUTES);
+    store.answer(asked!.peer, asked!.callId, STATUS.UNAVAILABLE);
+    store.store.endTurn();
+    expect(store.reply(waiting)!.u8()).toBe(STATUS.UNAVAILABLE);
+    tick(store, 3000);
+    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#'], kept: [] }]);
+    expect(attach(store, { clientId: 'c' }).present).toBe(false);
+  });
+
+  it('takes no answer for a call of a former life', () => {
+    const asked = [1, 2].map(callIdSeed => {
+      const store = new StoreHarness({ callIdSeed });
+      const { instance } = attach(store, { clientId: 'c' });
+      subscribe(store, instance, ONE);
+      detach(store, instance, { expirySeconds: 0 });
+      return { store, routes: store.take(OP.INBOX_ROUTES)[0]! };
+    });
+    expect(asked[0]!.routes.callId).not.toBe(asked[1]!.routes.callId);
+    asked[1]!.store.answer(1, asked[0]!.routes.callId);
+    asked[1]!.store.store.endTurn();
+    const waiting = asked[1]!.store.ask(1, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
+    asked[1]!.store.store.endTurn();
+    expect(asked[1]!.store.reply(waiting)).toBeUndefined();
+  });
+});
+
+describe('changes of subscriptions', () => {
+  const TWO = { filter: 'b', options: 2, subscriptionId: 0 };
+
+  it('are numbered, unless nothing changes', () => {
+    const store = new StoreHarness();
+    const { instance } = attach(store, { clientId: 'c' });
+    expect(subscribe(store, instance, ONE, TWO)).toEqual({ existed: [0, 0], change: 1 });
+    expect(subscribe(store, instance, ONE)).toEqual({ existed: [1], change: 0 });
+    expect(subscribe(store, instance, { ...ONE, options: 2 })).toMatchObject({ existed: [1] });
+    expect(unsubscribe(store, instance, 'b', 'c').existed).toEqual([1, 0]);
+    expect(unsubscribe(store, instance, 'b')).toEqual({ existed: [0], change: 0 });
+  });
+
+  it('that are not settled when the owner goes are told to dist, and only they', () => {
+    const store = new StoreHarness();
+    const { instance } = attach(store, { clientId: 'c' });
+    settle(store, instance, subscribe(store, instance, { ...ONE, filter: 'settled' }).change);
+    subscribe(store, instance, ONE, TWO);
+    unsubscribe(store, instance, 'b');
+    detach(store, instance);
+    const waiting = store.ask(1, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
+    store.store.endTurn();
+    expect(store.reply(waiting)).toBeUndefined();
+    expect(settleRoutes(store)).toEqual([{ instance, gone: ['b'], kept: [ONE] }]);
+    expect(readAttached(store.reply(waiting)!)).toMatchObject({ instance, present: true });
+    detach(store, instance);
+    expect(settleRoutes(store)).toEqual([]);
+  });
+
+  it('settle one by one: an older one says nothing of a newer one', () => {
+    const store = new StoreHarness();
+    const { instance } = attach(store, { clientId: 'c' });
+    const { change } = subscribe(store, instance, ONE);
+    unsubscribe(store, instance, ONE.filter);
+    settle(store, instance, change);
+    detach(store, instance);
+    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#'], kept: [] }]);
+  });
+
+  it('are told to dist after a crash, and no session expires while they are', () => {
+    const crashed = new StoreHarness();
+    const { instance } = attach(crashed, { clientId: 'c', expirySeconds: 5 });
+    subscribe(crashed, instance, ONE);
+    const store = new StoreHarness({ engine: crashed.engine });
+    store.inbox.start(9000);
+    store.store.endTurn();
+    expect(store.take(OP.INBOX_ROUTES)).toEqual([]);
+    tick(store, 15_000);
+    const [asked] = store.take(OP.INBOX_ROUTES);
+    tick(store, 16_000);
+    expect(store.take(OP.INBOX_ROUTES)).toEqual([]);
+    store.answer(asked!.peer, asked!.callId);
+    store.store.endTurn();
+    tick(store, 17_000);
+    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#'], kept: [] }]);
+  });
+
+  it('of a session that ends count as routes to remove', () => {
+    const store = new StoreHarness();
+    const { instance } = attach(store, { clientId: 'c' });
+    settle(store, instance, subscribe(store, instance, ONE, TWO).change);
+    unsubscribe(store, instance, 'b');
+    detach(store, instance, { expirySeconds: 0 });
+    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#', 'b'], kept: [] }]);
   });
 });
 

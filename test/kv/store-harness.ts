@@ -32,6 +32,7 @@ export interface HarnessOptions {
   readonly retain?: Partial<RetainLimits>;
   readonly groupMembersMax?: number;
   readonly mqttPeers?: readonly number[];
+  readonly callIdSeed?: number;
 }
 
 export const TENANT = 'acme';
@@ -73,6 +74,7 @@ export class StoreHarness {
       dist,
       { node: NODE, shardPeers: peers },
       this.store,
+      options.callIdSeed ?? 0,
     );
     const limits: InboxLimits = {
       queueMessagesMax: 1000,
@@ -81,7 +83,13 @@ export class StoreHarness {
       ...options.inbox,
     };
     const inbox = new InboxCoprocessor(FIRST_RANGE_ID, limits);
-    this.inbox = new InboxService({ ...range(SERVICE.INBOX), coprocessor: inbox }, inbox, peers, this.store);
+    this.inbox = new InboxService(
+      { ...range(SERVICE.INBOX), coprocessor: inbox },
+      inbox,
+      peers,
+      this.store,
+      options.callIdSeed ?? 0,
+    );
     const retain = new RetainCoprocessor(FIRST_RANGE_ID, {
       messagesMax: 1_000_000,
       bytesMax: 2 ** 40,
@@ -103,8 +111,8 @@ export class StoreHarness {
   }
 
   /** Answers a frame of the store. */
-  answer(peer: number, callId: number): void {
-    const writer = new ByteWriter().u8(OP.REPLY).u32(callId).u8(STATUS.OK);
+  answer(peer: number, callId: number, status: number = STATUS.OK): void {
+    const writer = new ByteWriter().u8(OP.REPLY).u32(callId).u8(status);
     this.store.handleFrame(peer, writer.bytes, 0, writer.length);
   }
 
@@ -202,7 +210,6 @@ export interface Attached {
   instance: number;
   present: boolean;
   subscriptions: Subscription[];
-  former: Subscription[];
   received: number[];
   nextSeq: number;
   sentSeq: number;
@@ -214,7 +221,6 @@ export function readAttached(reader: ByteReader): Attached {
   const instance = reader.u53();
   const present = reader.u8() === 1;
   const subscriptions = readSubscriptions(reader);
-  const former = readSubscriptions(reader);
   const received: number[] = [];
   for (let left = reader.u32(); left > 0; left--) received.push(reader.u16());
   const nextSeq = reader.u53();
@@ -222,7 +228,7 @@ export function readAttached(reader: ByteReader): Attached {
   const owed: number[] = [];
   for (let left = reader.u32(); left > 0; left--) owed.push(reader.u53());
   if (reader.remaining !== 0) throw new Error('an ATTACH reply has more than it should');
-  return { status, instance, present, subscriptions, former, received, nextSeq, sentSeq, owed };
+  return { status, instance, present, subscriptions, received, nextSeq, sentSeq, owed };
 }
 
 export function readSubscriptions(reader: ByteReader): Subscription[] {

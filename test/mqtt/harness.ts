@@ -117,6 +117,7 @@ export class Broker {
   private later: (() => void)[] = [];
   private random = 1;
   private clients = 0;
+  private lives = 0;
 
   constructor(options: BrokerOptions = {}) {
     this.options = options;
@@ -223,7 +224,13 @@ export class Broker {
       boundary: wholeService(SERVICE.DIST),
       coprocessor,
     };
-    this.dist = new DistService(range, coprocessor, { node: NODE, shardPeers: this.mqttPeers }, store);
+    this.dist = new DistService(
+      range,
+      coprocessor,
+      { node: NODE, shardPeers: this.mqttPeers },
+      store,
+      ++this.lives,
+    );
     store.add(this.dist);
     this.dist.purgeNode();
     store.endTurn();
@@ -234,7 +241,13 @@ export class Broker {
     const store = new Store(this.applyEngine, this.wireOf(this.applyPeer));
     const inbox = new InboxCoprocessor(FIRST_RANGE_ID, this.limits);
     const inboxRange = { id: FIRST_RANGE_ID, service: SERVICE.INBOX, boundary: wholeService(SERVICE.INBOX) };
-    this.inbox = new InboxService({ ...inboxRange, coprocessor: inbox }, inbox, this.mqttPeers, store);
+    this.inbox = new InboxService(
+      { ...inboxRange, coprocessor: inbox },
+      inbox,
+      this.mqttPeers,
+      store,
+      ++this.lives,
+    );
     const { retainedMessagesMax, retainedBytesMax } = this.limits;
     const retain = new RetainCoprocessor(FIRST_RANGE_ID, {
       messagesMax: retainedMessagesMax,

@@ -10,18 +10,20 @@ const HANDSHAKE_BYTES_SENT = 112;
 const HANDSHAKE_BYTES_ANSWERED = 60;
 /** The driver's own length prefix. */
 const FRAME_HEADER_BYTES = 4;
+/** The receiving driver says how many frames it took, and the sender's kernel acknowledges that. */
+const TAKEN_BYTES = SEGMENT_HEADER_BYTES + 4;
 
 /** Linux's least retransmission timeout, and the first one of a SYN. */
 const RETRANSMIT_MS = 200;
 const RETRANSMIT_MS_MAX = 3_200;
 const CONNECT_RETRY_MS = 1_000;
 
-/** The driver gives up and tells `unreachable`. */
-const CONNECT_TIMEOUT_MS = 3_000;
+/** The driver gives up and tells `unreachable`, as `src/underlay/io/stream-link.ts` does, whose limits these are. */
+const CONNECT_TIMEOUT_MS = 5_000;
 const ACKNOWLEDGE_TIMEOUT_MS = 10_000;
 const WAITING_BYTES_MAX = 4_194_304;
 /** A connection on which nothing was sent for so long was closed; the next packet pays for a new one. */
-const IDLE_MS = 30_000;
+const IDLE_MS = 15_000;
 
 const TRY = 0;
 const ARRIVE = 1;
@@ -49,6 +51,8 @@ export class Stream implements Actor {
   #connection = 0;
   #isTrying = false;
   #troubleSinceMs = -1;
+  /** A check is planned whether the other side answers again. */
+  #isUnanswered = false;
   #retryMs = 0;
   #lastArrivalMs = 0;
   #lastSentMs = 0;
@@ -114,6 +118,7 @@ export class Stream implements Actor {
     const roundTripMs = network.transitMs(this.#from, there, 60) + network.transitMs(this.#to, back, 60);
     this.#connection += 1;
     this.#troubleSinceMs = -1;
+    this.#isUnanswered = false;
     this.#to.bytesSent += HANDSHAKE_BYTES_ANSWERED;
     this.#to.packetsSent += 1;
     if (!this.#to.isUp) {
@@ -143,12 +148,8 @@ export class Stream implements Actor {
     if (network.isBlocked(this.#from, this.#to, 'stream')) {
       return this.#suffer(RETRANSMIT_MS, ACKNOWLEDGE_TIMEOUT_MS);
     }
-    const isUnanswered = network.isBlocked(this.#to, this.#from, 'stream');
-    if (!isUnanswered) this.#troubleSinceMs = -1;
-    else if (this.#troubleSinceMs < 0) {
-      this.#troubleSinceMs = this.#nowMs;
-      network.world.plan(this.#nowMs + ACKNOWLEDGE_TIMEOUT_MS, this, CHECK, this.#connection);
-    }
+    this.#troubleSinceMs = -1;
+    if (network.isBlocked(this.#to, this.#from, 'stream')) this.#planCheck();
     const settings = network.settingsOf(this.#from, this.#to, 'stream');
     for (const { payload, bytes } of this.#waiting) {
       const segments = Math.ceil((bytes + FRAME_HEADER_BYTES) / SEGMENT_BYTES);
@@ -158,10 +159,10 @@ export class Stream implements Actor {
         network.transitMs(this.#from, settings, wireBytes) +
         this.#repeatMs(segments, settings.loss);
       this.#lastArrivalMs = arrivalMs > this.#lastArrivalMs ? arrivalMs : this.#lastArrivalMs;
-      this.#from.bytesSent += wireBytes;
-      this.#from.packetsSent += segments;
-      this.#to.bytesSent += Math.ceil(segments / 2) * SEGMENT_HEADER_BYTES;
-      this.#to.packetsSent += Math.ceil(segments / 2);
+      this.#from.bytesSent += wireBytes + SEGMENT_HEADER_BYTES;
+      this.#from.packetsSent += segments + 1;
+      this.#to.bytesSent += Math.floor(segments / 2) * SEGMENT_HEADER_BYTES + TAKEN_BYTES;
+      this.#to.packetsSent += Math.floor(segments / 2) + 1;
       const frame: Frame = { payload, bytes, toLife: this.#toLife, connection: this.#connection };
       network.world.plan(this.#lastArrivalMs, this, ARRIVE, frame);
     }
@@ -189,6 +190,7 @@ export class Stream implements Actor {
 
   #arrive({ payload, bytes, toLife, connection }: Frame): void {
     const isTaken = this.#to.life === toLife && this.#to.arrive(payload, bytes, this.#from.address, 'stream');
+    if (isTaken && this.#to.isPaused && connection === this.#connection) this.#planCheck();
     if (isTaken) return;
     this.#network.counters.unread += 1;
     if (this.#network.isBlocked(this.#to, this.#from, 'stream')) return;
@@ -197,10 +199,16 @@ export class Stream implements Actor {
     this.#network.world.plan(this.#nowMs + backMs, this, RESET, connection);
   }
 
+  /** Packets get there, but nothing says so: the way back is cut, or the process is stopped. */
+  #planCheck(): void {
+    if (this.#isUnanswered) return;
+    this.#isUnanswered = true;
+    this.#network.world.plan(this.#nowMs + ACKNOWLEDGE_TIMEOUT_MS, this, CHECK, this.#connection);
+  }
+
   #check(): void {
-    if (this.#troubleSinceMs < 0) return;
-    if (this.#network.isBlocked(this.#to, this.#from, 'stream')) this.#reset();
-    else this.#troubleSinceMs = -1;
+    this.#isUnanswered = false;
+    if (this.#to.isPaused || this.#network.isBlocked(this.#to, this.#from, 'stream')) this.#reset();
   }
 
   #reset(): void {
@@ -214,6 +222,7 @@ export class Stream implements Actor {
     this.#toLife = 0;
     this.#connection += 1;
     this.#troubleSinceMs = -1;
+    this.#isUnanswered = false;
     this.#waiting = [];
     this.#waitingBytes = 0;
   }

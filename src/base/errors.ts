@@ -7,6 +7,8 @@ export const ERRORS = {
   SHOAL_CONFIG_UNREADABLE: 'Check that the file exists, is readable, and is valid YAML.',
   SHOAL_LISTEN_IN_USE: 'Stop the other program on that port, or choose another port.',
   SHOAL_LISTEN_FAILED: 'Check that the host is an address of this machine and that the port may be opened.',
+  SHOAL_WEBSOCKETS_UNAVAILABLE:
+    'Run Node.js 20, or Linux with glibc 2.38 or newer, or set listeners.ws.enabled and listeners.wss.enabled to false.',
   SHOAL_INSECURE_LISTENER:
     'Configure auth.passwordFile, bind to 127.0.0.1, or say auth.anonymous: true outright.',
   SHOAL_AUTH_FILE: 'Correct the named file; "shoalmq passwd" writes password files.',

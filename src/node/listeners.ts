@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { ShoalError } from '../base/errors.js';
 import { listenTcp } from '../mqtt/io/tcp.js';
 import { listenTls } from '../mqtt/io/tls.js';
 import type { TlsFiles } from '../mqtt/io/tls-files.js';
-import { listenWs } from '../mqtt/io/ws.js';
 import type { Accept, Listener, Places } from '../mqtt/transport.js';
 import type { Config } from './config.js';
 import type { Opened } from './mqtt-worker.js';
@@ -59,6 +59,7 @@ async function open(
   };
   if (kind === 'ws' || kind === 'wss') {
     const web = config.listeners[kind];
+    const { listenWs } = await loadWebSockets(kind);
     return listenWs(
       {
         ...common,
@@ -87,6 +88,19 @@ async function open(
   if (kind === 'tcp') return listenTcp(options, accept);
   const requestClientCertificate = config.listeners.tls.clientCertificate;
   return listenTls({ ...options, tls: await tlsFiles(config, kind), requestClientCertificate }, accept);
+}
+
+/** Its native part is built for some versions of Node.js and glibc only; who wants no WebSockets does not need it. */
+async function loadWebSockets(kind: ListenerKind): Promise<typeof import('../mqtt/io/ws.js')> {
+  try {
+    // A CommonJS package that throws while it is imported is an uncaught error of a worker thread besides.
+    createRequire(import.meta.url)('uWebSockets.js');
+  } catch (cause) {
+    const reason = (cause instanceof Error ? cause.message : String(cause)).trim().split('\n').at(-1);
+    const message = `${kind}: uWebSockets.js cannot be loaded here (${reason})`;
+    throw new ShoalError('SHOAL_WEBSOCKETS_UNAVAILABLE', message, { cause });
+  }
+  return import('../mqtt/io/ws.js');
 }
 
 /** uWebSockets.js sets its own. */

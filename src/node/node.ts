@@ -238,7 +238,10 @@ class Node {
     const answer = thread.next('listening', 'listen-failed');
     const others = this.opened.filter(({ kind }) => !this.shared.has(kind));
     thread.send({ kind: 'listen', opened: [...(await this.descriptors()), ...others] });
-    const report = await answer;
+    const died = thread.ended.then(() => {
+      throw new Error(`thread ${thread.name} ended before it listened`);
+    });
+    const report = await Promise.race([answer, died]);
     if (report.kind === 'listen-failed') throw new ShoalError(report.code, report.message);
     return this.opened.length > 0 ? this.opened : report.opened;
   }

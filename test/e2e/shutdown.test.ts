@@ -215,6 +215,27 @@ describe('what cannot start says so in one line and exits 1', () => {
     expect(line).toContain('SHOAL_TLS_CERTIFICATE');
   });
 
+  it('WebSockets where their native part does not load, as with Node.js 22 on an older glibc', async () => {
+    const hook = join(broker.dataDir, 'no-uws.cjs');
+    writeFileSync(
+      hook,
+      `const load = process.dlopen;
+process.dlopen = function (module, file, ...rest) {
+  if (file.includes('uws_')) throw new Error("libc.so.6: version 'GLIBC_2.38' not found");
+  return load.call(process, module, file, ...rest);
+};`,
+    );
+    const options = { set: { 'sys.intervalSeconds': 0 }, env: { NODE_OPTIONS: `--require ${hook}` } };
+    const other = new Broker({ ...options, transports: ['tcp', 'ws'] });
+    await expect(other.start()).rejects.toThrow(/SHOAL_WEBSOCKETS_UNAVAILABLE: ws: .*GLIBC_2.38.*Remedy/);
+    other.removeFiles();
+    const without = new Broker(options);
+    await without.start();
+    await (await connect(without)).ping();
+    expect(await without.stop()).toEqual({ code: 0, signal: null });
+    without.removeFiles();
+  });
+
   it('an unknown key, a wrong value', async () => {
     expect(await complaint({ 'listeners.tcp.prot': 1 })).toContain('listeners.tcp.prot');
     const line = await complaint({ 'listeners.tcp.port': 99_999 });

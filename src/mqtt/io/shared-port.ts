@@ -14,9 +14,10 @@
  * The handle in which a duplicate arrives here cannot be closed without closing what was given away, so it is
  * abandoned: a few hundred bytes for each thread start, and never touched again.
  *
- * Needs the same internal bindings as `tcp-handle.ts`. `openSharedPort` answers undefined where they do not
- * work; then `Listener.fd` of the first listener is what can be shared, with the consequence described above.
+ * Needs the same internal bindings as `tcp-handle.ts`. `openSharedPort` tries them out, once for each port, and answers
+ * undefined where they do not work; then `Listener.fd` of the first listener is what can be shared, with the consequence described above.
  */
+import { closeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -113,6 +114,13 @@ export async function openSharedPort(
     passage.close();
     socket.close();
     throw listenError(what, host, port, status === 0 ? 'EADDRINUSE' : getSystemErrorName(status));
+  }
+  try {
+    closeSync(await passage.duplicate(socket));
+  } catch {
+    passage.close();
+    socket.close();
+    return undefined;
   }
   return new SharedPort(host, bound, socket, passage);
 }

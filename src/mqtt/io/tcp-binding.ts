@@ -56,8 +56,6 @@ export interface TcpBinding {
   readonly ShutdownWrap: new () => WriteRequest;
   readonly kindSocket: number;
   readonly kindServer: number;
-  /** UV_TCP_REUSEPORT where this Node knows it (22.12 and later), else 0. */
-  readonly reusePortFlag: number;
   readonly streamBaseState: Int32Array;
   readonly kReadBytesOrError: number;
   readonly kLastWriteWasAsync: number;
@@ -89,7 +87,6 @@ function tryLoad(): TcpBinding | undefined {
     ShutdownWrap: stream.ShutdownWrap,
     kindSocket: constants?.SOCKET,
     kindServer: constants?.SERVER,
-    reusePortFlag: constants?.UV_TCP_REUSEPORT ?? 0,
     streamBaseState: stream.streamBaseState,
     kReadBytesOrError: stream.kReadBytesOrError,
     kLastWriteWasAsync: stream.kLastWriteWasAsync,

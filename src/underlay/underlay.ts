@@ -1,6 +1,76 @@
 import type { Env } from '../base/env.js';
 import type { CrdtMessage } from '../crdt/message.js';
+import { below } from './chance.js';
+import { Detector } from './detector.js';
+import { environmentHash } from './environment.js';
+import { Gossip } from './gossip.js';
+import { LocalHealth } from './health.js';
+import { HostMap } from './host-map.js';
+import { isHostId, isIncarnation } from './host-record.js';
+import { Joins } from './joins.js';
+import { Departure } from './leave.js';
+import type { Member } from './members.js';
 import type { Address, GoneReason, HostId, HostRecord, Message, Packet, Path } from './message.js';
+import { Outbox } from './outbox.js';
+import { OwnRecord } from './own-record.js';
+import { Refusals } from './refusals.js';
+import { View } from './view.js';
+
+/**
+ * Room `underlay`: which hosts there are, and how to speak to them. No registry, no leader, no quorum.
+ *
+ * | file | abstraction |
+ * | --- | --- |
+ * | message.ts | what hosts say to each other: the message table stands there |
+ * | transport.ts | `Transport`: bytes between addresses; implementations in io/ and in the simulator |
+ * | codec.ts | packets to bytes and back |
+ * | members.ts, view.ts | who is alive, suspect, gone; the rules of precedence; one event for each change |
+ * | rumours.ts, gossip.ts | news, told a bounded number of times, in its own packets and in the space left in others |
+ * | detector.ts, probe-list.ts, relays.ts, health.ts, suspicion.ts | SWIM's failure detector with Lifeguard |
+ * | joins.ts, seeds.ts, healer.ts | how hosts come into the view, and back into it after a cut |
+ * | host-map.ts | the replicated map that repairs what rumours missed |
+ * | refusals.ts, leave.ts | who was turned away and why; the goodbye |
+ *
+ * `Underlay` is the machine: it takes packets, ticks and orders, and `ready()` returns what to send and to tell. It
+ * never waits, throws or looks at a clock of its own; one thread can run a thousand of them (test/sim).
+ *
+ * ## One truth
+ *
+ * The member table is the view. It is fed by rumours, probes, joins and the host map, all through the rules in
+ * `view.ts`: for one host the higher incarnation wins; at equal incarnations alive < suspect < gone; among the gone
+ * failed < replaced < left; evicted beats everything. So the order in which accounts arrive does not matter.
+ *
+ * ## Invariants
+ *
+ * - A host is in the view, or has a tombstone, never both. No two hosts of the view share an address.
+ * - Exactly one event for each change of the view; replaying the events gives the view. `trusted` and `updated` carry
+ *   the new record.
+ * - Only the host itself raises its incarnation. It does so when it is suspected, held as gone, or finds its record
+ *   missing from the host map.
+ * - Absence from the host map takes nobody out of the view. After a cut both halves have removed each other's records.
+ * - A host that was gone is taken back at a higher incarnation only. It raises it when it hears a notice, which proves
+ *   that it can be reached: over a link that works in one direction nobody comes and goes.
+ * - Same address, other id: the earlier start is gone at once, `replaced`. A wrong clock can make that the living one;
+ *   it then hears so, and gives itself a later start.
+ * - Time in which this host did not run counts for nobody: a tick that comes late abandons the probe under way and
+ *   postpones suspicions, and counts against this host's own health.
+ *
+ * ## Limits
+ *
+ * Hosts in the view `MEMBERS_MAX`, gone `TOMBSTONES_MAX`, lost `LOST_MAX` (no limit in time), seeds `SEEDS_MAX` (never
+ * given up), rumours `RUMOURS_MAX`, suspicions, relayed probes, notices, refusals: each file names its own. Work per
+ * turn is bounded by the packet that caused it; idle, a host does one probe in an interval and nothing else.
+ *
+ * ## Where it differs from BifroMQ, and why
+ *
+ * - Lost hosts and seeds are looked for without a limit in time (there 24 h and 30 hosts, 30 min): a cut that lasts
+ *   longer must heal as well. Cluster-wide the probes are a constant number a second.
+ * - Acks of indirect probes go to the asker's own address (there to the asker's host at the target's port).
+ * - Being suspected counts against the local health; a nack is expected from relays (Lifeguard, both in full).
+ * - A ping by the stream path runs beside indirect probes: lost datagrams alone make nobody suspect.
+ * - An operator can evict a host, and it stays out until its process starts again.
+ * - The interval is 1 s, not 2 s, and a confirmation is enough with three hosts: a dead one of three is gone in 4 to 8 s.
+ */
 
 /** Settings of one host; times in milliseconds. */
 export interface UnderlayOptions {
@@ -133,5 +203,436 @@ export interface UnderlayCounters {
   joinsHeard: number;
 }
 
-/** Made by `new Underlay(options, env)`. */
-export type UnderlayConstructor = new (options: UnderlayOptions, env: Env) => UnderlayMachine;
+/** Hosts that hear by stream what must not be lost with this one. */
+const TOLD_DIRECTLY = 3;
+
+/** Probes in a row that only relays could answer, until a link counts as one-way. */
+const ONE_WAY_PROBES = 2;
+
+export class Underlay implements UnderlayMachine {
+  readonly counters: UnderlayCounters = {
+    probes: 0,
+    probeFailures: 0,
+    indirectProbes: 0,
+    suspicions: 0,
+    refutations: 0,
+    failures: 0,
+    heals: 0,
+    rumoursSent: 0,
+    rumoursHeard: 0,
+    joinsSent: 0,
+    joinsHeard: 0,
+  };
+  private readonly env: Env;
+  private readonly timing: UnderlayTiming;
+  private readonly environmentName: string;
+  private readonly environment: number;
+  private readonly own: OwnRecord;
+  private readonly sinceMs: number;
+  private readonly outbox = new Outbox();
+  private readonly health = new LocalHealth();
+  private readonly departure = new Departure();
+  private readonly refused: Refusals;
+  private readonly view: View;
+  private readonly detector: Detector;
+  private readonly joins: Joins;
+  private readonly hostMap: HostMap;
+  private readonly gossip: Gossip;
+  private payloads: Ready['payloads'][number][] = [];
+  private crdt: Ready['crdt'][number][] = [];
+  private isEvicted = false;
+
+  constructor(options: UnderlayOptions, env: Env) {
+    const { timing } = options;
+    const { counters, outbox, health } = this;
+    this.env = env;
+    this.timing = timing;
+    this.environmentName = options.environment;
+    this.environment = environmentHash(options.environment);
+    this.sinceMs = env.clock.wallMs();
+    const own = new OwnRecord(options, this.sinceMs);
+    this.own = own;
+    this.refused = new Refusals(env);
+    const view = new View(own, env, timing, counters, this);
+    this.view = view;
+    this.detector = new Detector(own, view, health, outbox, env, timing, counters);
+    this.joins = new Joins(options, own, view, outbox, env, counters, id => this.hostMap.addContact(id));
+    this.hostMap = new HostMap(own, view, outbox, env, this);
+    this.gossip = new Gossip(view, outbox, env, timing, counters);
+  }
+
+  get self(): HostRecord {
+    return this.own.record;
+  }
+
+  // -- Inputs ----------------------------------------------------------------------------------------------
+
+  receive(packet: Packet, from: Address, path: Path): void {
+    if (this.isSilent) return;
+    const nowMs = this.awake();
+    if (packet.environment !== this.environment) {
+      this.refuse(packet, from, path);
+      return;
+    }
+    const { id } = this.own;
+    if (packet.from === id) {
+      // Our own join to a seed that turns out to be ourselves.
+      for (const message of packet.messages)
+        if (message.kind === 'join') this.joins.onJoin(message, from, path);
+      return;
+    }
+    if (!isHostId(packet.from)) return;
+    if (this.view.members.tombstone(packet.from)?.reason === 'evicted') {
+      this.refused.note(from, 'evicted', '');
+      this.joins.onStranger(packet.from, 0, from, path);
+      return;
+    }
+    this.hear(packet, nowMs);
+    for (const message of packet.messages) {
+      this.onMessage(message, packet.from, from, path, nowMs);
+      if (this.isSilent) return;
+    }
+    const isStranger = this.view.members.get(packet.from) === undefined;
+    if (isStranger && isIncarnation(packet.incarnation))
+      this.joins.onStranger(packet.from, packet.incarnation, from, path);
+  }
+
+  private refuse({ messages }: Packet, from: Address, path: Path): void {
+    let detail = '';
+    let joiner: Address | undefined;
+    for (const message of messages) {
+      if (message.kind === 'join') {
+        detail = message.environment;
+        joiner = path === 'datagram' ? from : message.record.address;
+      } else if (message.kind === 'refused') detail = message.why;
+    }
+    if (!this.refused.note(from, 'environment', detail) || joiner === undefined) return;
+    const why = `cluster.env is "${this.environmentName}" here, not "${detail}"`;
+    this.outbox.push(joiner, 0, 'datagram', { kind: 'refused', why });
+  }
+
+  receiveSealed(from: Address, why: 'key' | 'replay' | 'malformed'): void {
+    this.refused.note(from, why, '');
+  }
+
+  unreachable(to: Address, path: Path): void {
+    if (path === 'stream' && !this.isSilent) this.detector.onUnreachable(to, this.env.clock.monotonicMs());
+  }
+
+  tick(): void {
+    if (this.isSilent) return;
+    const nowMs = this.awake();
+    if (!this.view.isLeaving) {
+      this.detector.tick(nowMs);
+      for (const failed of this.view.expireSuspicions(nowMs)) this.joins.onFailed(failed);
+      this.joins.tick(nowMs);
+    }
+    this.gossip.tick(nowMs);
+    this.hostMap.tick(nowMs);
+    this.departure.tick(nowMs, !this.view.rumours.has(this.own.id) || this.view.members.size === 0);
+  }
+
+  nextDeadlineMs(): number {
+    if (this.isSilent) return Number.POSITIVE_INFINITY;
+    const common = Math.min(this.gossip.nextMs, this.hostMap.nextMs);
+    if (this.view.isLeaving) return Math.min(common, this.departure.nextMs);
+    return Math.min(common, this.detector.nextMs, this.view.suspicions.firstMs, this.joins.nextMs);
+  }
+
+  ready(): Ready {
+    if (!this.isSilent) this.hostMap.settle();
+    const sends = this.outbox.take();
+    if (!this.isSilent) this.gossip.piggyback(sends);
+    const { events } = this.view;
+    const { payloads, crdt } = this;
+    if (events.length > 0) this.view.events = [];
+    if (payloads.length > 0) this.payloads = [];
+    if (crdt.length > 0) this.crdt = [];
+    return { sends, events, payloads, crdt };
+  }
+
+  // -- Orders ----------------------------------------------------------------------------------------------
+
+  setSeeds(seeds: readonly Address[]): void {
+    this.joins.seeds.set(seeds, this.own.record.address, this.env.clock.monotonicMs());
+  }
+
+  setAgents(agents: readonly string[]): void {
+    if (this.isSilent || this.view.isLeaving) return;
+    this.own.setAgents(agents);
+    this.view.tellOwn();
+  }
+
+  send(to: HostId, path: Path, message: Extract<Message, { kind: 'payload' | 'crdt' }>): boolean {
+    const member = this.view.members.get(to);
+    if (member === undefined || this.isSilent) return false;
+    this.outbox.push(member.record.address, to, path, message);
+    return true;
+  }
+
+  evict(id: HostId): boolean {
+    if (this.isSilent) return false;
+    const { own, view } = this;
+    const member = view.members.get(id);
+    if (member === undefined && id !== own.id) return false;
+    const incarnation = member?.record.incarnation ?? own.incarnation;
+    const gone = { kind: 'gone', id, incarnation, reason: 'evicted', by: own.id } as const;
+    this.hostMap.evict(id);
+    if (member === undefined) {
+      this.tellSome(gone);
+      this.hostMap.settle();
+      this.isEvicted = true;
+      view.events.push({ kind: 'self-evicted', by: own.id });
+      return true;
+    }
+    view.gone(id, incarnation, 'evicted', own.id);
+    this.outbox.push(member.record.address, id, 'stream', {
+      kind: 'notice',
+      id,
+      incarnation,
+      reason: 'evicted',
+    });
+    return true;
+  }
+
+  leave(): void {
+    if (this.isSilent || this.view.isLeaving) return;
+    const { id, incarnation } = this.own;
+    const gone = { kind: 'gone', id, incarnation, reason: 'left', by: id } as const;
+    this.view.isLeaving = true;
+    this.view.rumours.add(id, gone);
+    this.tellSome(gone);
+    this.detector.stop();
+    this.hostMap.withdraw();
+    const nowMs = this.env.clock.monotonicMs();
+    this.departure.begin(nowMs);
+    this.departure.tick(nowMs, this.view.members.size === 0);
+  }
+
+  left(): boolean {
+    return this.departure.hasLeft;
+  }
+
+  /** By the path that arrives, for what must not be lost with this host. */
+  private tellSome(message: Message): void {
+    const { list } = this.view.members;
+    const from = below(this.env.random, list.length);
+    for (let told = 0; told < TOLD_DIRECTLY && told < list.length; told++) {
+      const { address, id } = list[(from + told) % list.length]!.record;
+      this.outbox.push(address, id, 'stream', message);
+    }
+  }
+
+  // -- What is known ---------------------------------------------------------------------------------------
+
+  hosts(): readonly HostView[] {
+    const nowMs = this.env.clock.monotonicMs();
+    // A host of the view pings this one about once in as many intervals as there are hosts.
+    const silenceMs = 3 * this.view.hosts * this.timing.probeIntervalMs;
+    const self: HostView = {
+      record: this.own.record,
+      state: 'alive',
+      sinceMs: this.sinceMs,
+      roundTripMs: -1,
+      clockSkewMs: 0,
+      oneWay: false,
+    };
+    return [self, ...this.view.members.list.map(member => hostView(member, nowMs, silenceMs))];
+  }
+
+  healthScore(): number {
+    return this.health.score;
+  }
+
+  seedStates(): readonly SeedState[] {
+    return this.joins.seeds.states();
+  }
+
+  refusals(): readonly Refusal[] {
+    return this.refused.all();
+  }
+
+  lostHosts(): readonly { readonly record: HostRecord; readonly sinceMs: number }[] {
+    return this.joins.healer.all();
+  }
+
+  /** Entries of every list that is kept: none may grow without bound. */
+  entries(): Readonly<Record<string, number>> {
+    const { members, rumours, suspicions } = this.view;
+    return {
+      members: members.size,
+      tombstones: members.tombstones,
+      rumours: rumours.size,
+      suspicions: suspicions.size,
+      probeList: this.detector.size,
+      relays: this.detector.relays.size,
+      lost: this.joins.healer.size,
+      seeds: this.joins.seeds.size,
+      paced: this.joins.paced,
+      refusals: this.refused.size,
+      outbox: this.outbox.size,
+      ...this.hostMap.entries(),
+    };
+  }
+
+  // -- Messages --------------------------------------------------------------------------------------------
+
+  private onMessage(message: Message, by: HostId, from: Address, path: Path, nowMs: number): void {
+    switch (message.kind) {
+      case 'ping':
+        this.onPing(message, by, from, path);
+        break;
+      case 'ack':
+        this.detector.onAck(message.sequence, message.target, by, path, nowMs);
+        break;
+      case 'nack':
+        this.detector.onNack(message.sequence, message.target);
+        break;
+      case 'mistaken':
+        if (message.sequence === 0) this.joins.onMistaken(message.target);
+        else this.detector.onMistaken(message.sequence, message.target);
+        break;
+      case 'ping-request': {
+        const to = this.answerAddress(by, from, path);
+        if (to !== undefined) this.detector.onPingRequest(message, by, to, nowMs);
+        break;
+      }
+      case 'join':
+        if (!this.view.isLeaving) this.joins.onJoin(message, from, path);
+        break;
+      case 'alive':
+        this.counters.rumoursHeard += 1;
+        this.view.alive(message.record, true);
+        break;
+      case 'suspect':
+        this.counters.rumoursHeard += 1;
+        if (this.view.suspect(message.id, message.incarnation, message.by)) this.onContradicted(by);
+        break;
+      case 'gone':
+        this.counters.rumoursHeard += 1;
+        if (this.view.gone(message.id, message.incarnation, message.reason, message.by))
+          this.onContradicted(by);
+        break;
+      case 'notice':
+        if (message.id === this.own.id) this.joins.onNotice(message, by, from, path);
+        break;
+      case 'refused':
+        break;
+      case 'crdt':
+        if (this.view.members.get(by) === undefined) break;
+        if (message.map === '') this.hostMap.receive(by, message.message, nowMs);
+        else this.crdt.push({ from: by, map: message.map, message: message.message });
+        break;
+      case 'payload':
+        if (this.view.members.get(by) === undefined) break;
+        this.payloads.push({ from: by, channel: message.channel, bytes: message.bytes });
+        break;
+    }
+  }
+
+  private onPing(ping: Extract<Message, { kind: 'ping' }>, by: HostId, from: Address, path: Path): void {
+    const to = this.answerAddress(by, from, path);
+    const { sequence, target } = ping;
+    if (target !== this.own.id) {
+      if (to !== undefined) this.outbox.push(to, by, path, { kind: 'mistaken', sequence, target });
+      return;
+    }
+    if (to !== undefined) this.outbox.push(to, by, path, { kind: 'ack', sequence, target });
+    if (ping.suspected >= 0 && this.view.suspect(target, ping.suspected, by)) this.onContradicted(by);
+  }
+
+  /** This host had to say that it lives: so it was slow, or cut off. Who said otherwise hears of it at once. */
+  private onContradicted(by: HostId): void {
+    this.health.worse(1);
+    const accuser = this.view.members.get(by);
+    if (accuser === undefined) return;
+    this.outbox.push(accuser.record.address, by, 'datagram', { kind: 'alive', record: this.own.record });
+  }
+
+  /** Where an answer goes: to the asker's advertised address; a stranger's datagram is answered where it came from. */
+  private answerAddress(id: HostId, from: Address, path: Path): Address | undefined {
+    const member = this.view.members.get(id);
+    if (member !== undefined) return member.record.address;
+    return path === 'datagram' ? from : undefined;
+  }
+
+  private hear({ from, wallMs }: Packet, nowMs: number): void {
+    const member = this.view.members.get(from);
+    if (member === undefined) return;
+    const clockSkewMs = wallMs - this.env.clock.wallMs();
+    if (member.link === null) member.link = { roundTripMs: -1, clockSkewMs, heardMs: nowMs, indirectOnly: 0 };
+    else {
+      member.link.clockSkewMs = clockSkewMs;
+      member.link.heardMs = nowMs;
+    }
+  }
+
+  /** The time now, after seeing to it that this host was awake until now. */
+  private awake(): number {
+    const nowMs = this.env.clock.monotonicMs();
+    const lateMs = nowMs - Math.min(this.detector.nextMs, this.view.suspicions.firstMs);
+    if (lateMs > this.timing.probeTimeoutMs) {
+      this.detector.wake(nowMs);
+      this.view.postpone(lateMs);
+    }
+    return nowMs;
+  }
+
+  /** Nothing is said any more. */
+  private get isSilent(): boolean {
+    return this.isEvicted || this.departure.hasLeft;
+  }
+
+  // -- Changes of the view ---------------------------------------------------------------------------------
+
+  onAdded(member: Member): void {
+    const { id } = member.record;
+    this.joins.healer.delete(id);
+    this.detector.add(member);
+    this.hostMap.onAdded(id);
+  }
+
+  onGone(record: HostRecord, reason: GoneReason): void {
+    const nowMs = this.env.clock.monotonicMs();
+    if (reason === 'failed') this.joins.healer.add(record, this.env.clock.wallMs(), nowMs);
+    this.joins.seeds.onGone(record.address, record.id, nowMs);
+    this.hostMap.onGone(record.id);
+  }
+
+  onReason(id: HostId, reason: GoneReason): void {
+    if (reason !== 'failed') this.joins.healer.delete(id);
+  }
+
+  onRenewed(): void {
+    this.hostMap.onRenewed();
+  }
+
+  onSelfEvicted(by: HostId): void {
+    this.isEvicted = true;
+    this.outbox.take();
+    this.view.events.push({ kind: 'self-evicted', by });
+    this.env.log.warn({ by }, 'an operator evicted this host: it is out until its process starts again');
+  }
+
+  onDisbelieved(record: HostRecord): void {
+    this.joins.notice(record.id, record.address);
+  }
+
+  onVanished(id: HostId): void {
+    const member = this.view.members.get(id);
+    if (member !== undefined) this.detector.hasten(member);
+  }
+}
+
+function hostView(member: Member, nowMs: number, silenceMs: number): HostView {
+  const { record, suspicion, sinceMs, link } = member;
+  const isHeard = link !== null && nowMs - link.heardMs < silenceMs;
+  return {
+    record,
+    state: suspicion === null ? 'alive' : 'suspect',
+    sinceMs,
+    roundTripMs: link?.roundTripMs ?? -1,
+    clockSkewMs: link?.clockSkewMs ?? 0,
+    oneWay: isHeard && link.indirectOnly >= ONE_WAY_PROBES,
+  };
+}

@@ -1,0 +1,285 @@
+import type { Env } from '../base/env.js';
+import { below } from './chance.js';
+import type { LocalHealth } from './health.js';
+import type { Member } from './members.js';
+import type { Address, HostId, Path } from './message.js';
+import type { Outbox } from './outbox.js';
+import type { OwnRecord } from './own-record.js';
+import { ProbeList } from './probe-list.js';
+import { Relays } from './relays.js';
+import type { UnderlayCounters, UnderlayTiming } from './underlay.js';
+import type { View } from './view.js';
+
+/** Hosts that are asked to probe for us (SWIM's k). */
+const RELAYS_ASKED = 3;
+
+/** A relay's nack comes this share of the remaining time after it was asked, so that it is in time. */
+const NACK_SHARE = 0.8;
+
+/** Longest that this host keeps a probe for another, milliseconds. */
+const NACK_AFTER_MAX_MS = 10_000;
+
+const SEQUENCE_MAX = 0x3fff_ffff;
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+interface Probe {
+  readonly target: Member;
+  readonly sequence: number;
+  readonly sentMs: number;
+  /** When indirect probes go out; Infinity when they have. */
+  indirectMs: number;
+  /** When it has failed, and the next one begins. */
+  readonly endMs: number;
+  isAcked: boolean;
+  isDirect: boolean;
+  hasRelays: boolean;
+  nacksMissing: number;
+}
+
+/**
+ * The failure detector of SWIM (Das et al. 2002, section 3.1) with Lifeguard's local health (Dadgar et al. 2018). One
+ * probe in each interval: ping; without an answer in time, ping-requests to a few others and a ping by the stream path
+ * beside them, which gets through where datagrams are lost. Nothing by the end of the interval: the target is suspected.
+ */
+export class Detector {
+  readonly relays: Relays;
+  private readonly list: ProbeList;
+  private readonly own: OwnRecord;
+  private readonly view: View;
+  private readonly health: LocalHealth;
+  private readonly outbox: Outbox;
+  private readonly env: Env;
+  private readonly timing: UnderlayTiming;
+  private readonly counters: UnderlayCounters;
+  private probe: Probe | null = null;
+  private beginMs = NEVER;
+  private sequence = 0;
+
+  constructor(
+    own: OwnRecord,
+    view: View,
+    health: LocalHealth,
+    outbox: Outbox,
+    env: Env,
+    timing: UnderlayTiming,
+    counters: UnderlayCounters,
+  ) {
+    this.own = own;
+    this.view = view;
+    this.health = health;
+    this.outbox = outbox;
+    this.env = env;
+    this.timing = timing;
+    this.counters = counters;
+    this.list = new ProbeList(env.random);
+    this.relays = new Relays(outbox);
+  }
+
+  /** Entries of the list of targets. */
+  get size(): number {
+    return this.list.size;
+  }
+
+  get nextMs(): number {
+    return Math.min(this.probe?.indirectMs ?? NEVER, this.beginMs, this.relays.nextMs);
+  }
+
+  add(member: Member): void {
+    this.list.add(member, this.view.members.size);
+    if (this.beginMs < NEVER) return;
+    // Hosts that started together shall not probe in step.
+    this.beginMs =
+      this.env.clock.monotonicMs() + below(this.env.random, Math.ceil(this.timing.probeIntervalMs));
+  }
+
+  /** Something about the member looks odd: probe it soon. */
+  hasten(member: Member): void {
+    this.list.hasten(member);
+  }
+
+  /** No more probes and answers for others. */
+  stop(): void {
+    this.probe = null;
+    this.beginMs = NEVER;
+  }
+
+  tick(nowMs: number): void {
+    this.relays.tick(nowMs);
+    const { probe } = this;
+    if (probe !== null && nowMs >= probe.indirectMs && nowMs < probe.endMs)
+      this.probeIndirectly(probe, nowMs);
+    if (nowMs < this.beginMs) return;
+    this.finish();
+    this.begin(nowMs);
+  }
+
+  /** This host did not run: what it missed meanwhile says nothing about the target. */
+  wake(nowMs: number): void {
+    if (this.probe === null) return;
+    this.probe = null;
+    this.beginMs = nowMs;
+    this.health.worse(1);
+  }
+
+  private begin(nowMs: number): void {
+    const target = this.list.take();
+    this.probe = null;
+    if (target === undefined) {
+      this.beginMs = NEVER;
+      return;
+    }
+    const { factor } = this.health;
+    const { id, address } = target.record;
+    const endMs = nowMs + this.timing.probeIntervalMs * factor;
+    this.beginMs = endMs;
+    const sequence = this.nextSequence();
+    this.probe = {
+      target,
+      sequence,
+      sentMs: nowMs,
+      indirectMs: nowMs + this.timing.probeTimeoutMs * factor,
+      endMs,
+      isAcked: false,
+      isDirect: false,
+      hasRelays: false,
+      nacksMissing: 0,
+    };
+    this.counters.probes += 1;
+    this.outbox.push(address, id, 'datagram', {
+      kind: 'ping',
+      sequence,
+      target: id,
+      suspected: accused(target),
+    });
+  }
+
+  private probeIndirectly(probe: Probe, nowMs: number): void {
+    probe.indirectMs = NEVER;
+    const { target, sequence } = probe;
+    if (probe.isAcked || target.index < 0) return;
+    const { id, address } = target.record;
+    const nackAfterMs = Math.floor((probe.endMs - nowMs) * NACK_SHARE);
+    this.outbox.push(address, id, 'stream', {
+      kind: 'ping',
+      sequence,
+      target: id,
+      suspected: accused(target),
+    });
+    for (const relay of this.pickRelays(target)) {
+      this.counters.indirectProbes += 1;
+      probe.hasRelays = true;
+      probe.nacksMissing += 1;
+      const asked = { kind: 'ping-request', sequence, target: id, address, nackAfterMs } as const;
+      this.outbox.push(relay.record.address, relay.record.id, 'datagram', asked);
+    }
+  }
+
+  /** Healthy hosts at random; fewer than wanted when few are found in a bounded search. */
+  private pickRelays(target: Member): Member[] {
+    const { list } = this.view.members;
+    const relays: Member[] = [];
+    const from = below(this.env.random, list.length);
+    for (let tries = 0; tries < 4 * RELAYS_ASKED && relays.length < RELAYS_ASKED; tries++) {
+      // A short list is walked, so that the only relay there is will be found.
+      const isShort = list.length <= 4 * RELAYS_ASKED;
+      if (isShort && tries >= list.length) break;
+      const at = isShort ? (from + tries) % list.length : below(this.env.random, list.length);
+      const relay = list[at]!;
+      if (relay !== target && relay.suspicion === null && !relays.includes(relay)) relays.push(relay);
+    }
+    return relays;
+  }
+
+  /** Judges the probe whose interval is over. */
+  private finish(): void {
+    const { probe } = this;
+    if (probe === null || probe.target.index < 0) return;
+    const { target } = probe;
+    if (probe.isAcked) {
+      if (target.link !== null) target.link.indirectOnly = probe.isDirect ? 0 : target.link.indirectOnly + 1;
+      return;
+    }
+    this.counters.probeFailures += 1;
+    // With relays at work, only their silence tells against this host (Lifeguard, section 4.1).
+    this.health.worse(probe.hasRelays ? probe.nacksMissing : 1);
+    const { id, incarnation } = target.record;
+    const wasSuspected = target.suspicion !== null;
+    this.view.suspect(id, incarnation, this.own.id);
+    if (!wasSuspected)
+      this.outbox.push(target.record.address, id, 'stream', {
+        kind: 'suspect',
+        id,
+        incarnation,
+        by: this.own.id,
+      });
+  }
+
+  // -- Answers ---------------------------------------------------------------------------------------------
+
+  onAck(sequence: number, target: HostId, from: HostId, path: Path, nowMs: number): void {
+    const { probe } = this;
+    if (probe === null || probe.sequence !== sequence || probe.target.record.id !== target) {
+      if (from === target) this.relays.onAnswer('ack', sequence, target);
+      return;
+    }
+    if (from === target) {
+      probe.isDirect = true;
+      const { link } = probe.target;
+      if (link !== null && path === 'datagram') {
+        const roundTripMs = nowMs - probe.sentMs;
+        // The smoothing of RFC 6298, section 2.
+        link.roundTripMs =
+          link.roundTripMs < 0 ? roundTripMs : link.roundTripMs * 0.875 + roundTripMs * 0.125;
+      }
+    }
+    if (probe.isAcked) return;
+    probe.isAcked = true;
+    this.health.better();
+  }
+
+  onNack(sequence: number, target: HostId): void {
+    const { probe } = this;
+    if (probe?.sequence === sequence && probe.target.record.id === target && probe.nacksMissing > 0)
+      probe.nacksMissing -= 1;
+  }
+
+  /** Another identity lives at the address of `target`: the strongest proof of a restart there is. */
+  onMistaken(sequence: number, target: HostId): void {
+    const { probe } = this;
+    const isMine = probe?.sequence === sequence && probe.target.record.id === target;
+    if (!isMine && !this.relays.onAnswer('mistaken', sequence, target)) return;
+    const member = this.view.members.get(target);
+    if (member !== undefined) this.view.gone(target, member.record.incarnation, 'replaced', this.own.id);
+  }
+
+  onPingRequest(
+    asked: { kind: 'ping-request'; sequence: number; target: HostId; address: Address; nackAfterMs: number },
+    asker: HostId,
+    askerAddress: Address,
+    nowMs: number,
+  ): void {
+    const nackAfterMs = Math.min(NACK_AFTER_MAX_MS, Math.max(0, asked.nackAfterMs));
+    const target = this.view.members.get(asked.target);
+    const suspected = target === undefined ? -1 : accused(target);
+    const bounded = { ...asked, nackAfterMs };
+    this.relays.begin(bounded, asker, askerAddress, this.nextSequence(), suspected, nowMs);
+  }
+
+  /** The stream to the target is refused: no use waiting for the direct answer. */
+  onUnreachable(to: Address, nowMs: number): void {
+    const { probe } = this;
+    if (probe === null || probe.isAcked || probe.target.record.address !== to) return;
+    if (probe.indirectMs < NEVER) this.probeIndirectly(probe, nowMs);
+  }
+
+  private nextSequence(): number {
+    this.sequence = this.sequence >= SEQUENCE_MAX ? 1 : this.sequence + 1;
+    return this.sequence;
+  }
+}
+
+/** Buddy piggyback: the incarnation at which the member is suspected, -1 if it is not (Lifeguard, section 4.3). */
+function accused(member: Member): number {
+  return member.suspicion === null ? -1 : member.suspicion.incarnation;
+}

@@ -1,0 +1,199 @@
+import type { Env } from '../base/env.js';
+import { below } from './chance.js';
+import { Healer } from './healer.js';
+import { isHostId, isHostRecord, isIncarnation } from './host-record.js';
+import type { Address, GoneReason, HostId, HostRecord, Message, Path } from './message.js';
+import { messageBytes } from './message-size.js';
+import { DATAGRAM_BUDGET_BYTES, type Outbox } from './outbox.js';
+import type { OwnRecord } from './own-record.js';
+import { Pace } from './pace.js';
+import { Seeds } from './seeds.js';
+import type { UnderlayCounters, UnderlayOptions } from './underlay.js';
+import type { View } from './view.js';
+
+/** Alive hosts that a join's answer names: enough to find others when the answering host dies at once. */
+const SAMPLE_MAX = 8;
+
+/** A host that is held as gone is told so once in this time, milliseconds; all together so many in a second. */
+const NOTICE_GAP_MS = 1_000;
+const NOTICES_PER_SECOND = 32;
+
+/** A host that is not known but speaks is asked who it is. */
+const ASK_GAP_MS = 1_000;
+const ASKS_PER_SECOND = 16;
+
+type Join = Extract<Message, { kind: 'join' }>;
+type Notice = Extract<Message, { kind: 'notice' }>;
+
+/** A pair of hosts has just greeted each other. */
+export type OnContact = (id: HostId) => void;
+
+/**
+ * How hosts come into each other's views, and back into them: joins to seeds, directed joins to lost hosts, and notices
+ * to hosts that act alive while they are held as gone. A host that was gone is believed only at a higher incarnation,
+ * and it learns that from a notice; so one that can be heard but not reached never comes and goes.
+ */
+export class Joins {
+  readonly seeds: Seeds;
+  readonly healer: Healer;
+  private readonly own: OwnRecord;
+  private readonly view: View;
+  private readonly outbox: Outbox;
+  private readonly env: Env;
+  private readonly environment: string;
+  private readonly counters: UnderlayCounters;
+  private readonly onContact: OnContact;
+  private readonly notices = new Pace<HostId>(NOTICE_GAP_MS, NOTICES_PER_SECOND);
+  private readonly asks = new Pace<HostId>(ASK_GAP_MS, ASKS_PER_SECOND);
+
+  constructor(
+    options: UnderlayOptions,
+    own: OwnRecord,
+    view: View,
+    outbox: Outbox,
+    env: Env,
+    counters: UnderlayCounters,
+    onContact: OnContact,
+  ) {
+    this.own = own;
+    this.view = view;
+    this.outbox = outbox;
+    this.env = env;
+    this.environment = options.environment;
+    this.counters = counters;
+    this.onContact = onContact;
+    this.seeds = new Seeds(env.random, options.timing);
+    this.healer = new Healer(env.random, options.timing);
+  }
+
+  get nextMs(): number {
+    return Math.min(this.seeds.nextMs, this.healer.nextMs);
+  }
+
+  /** Hosts that were told or asked something lately. */
+  get paced(): number {
+    return this.notices.size + this.asks.size;
+  }
+
+  tick(nowMs: number): void {
+    const { members } = this.view;
+    if (nowMs >= this.seeds.nextMs) {
+      const isInView = (address: Address, host: HostId) =>
+        members.at(address) !== undefined || members.get(host) !== undefined || host === this.own.id;
+      for (const { address, path } of this.seeds.due(nowMs, isInView)) this.join(address, 0, true, path);
+    }
+    const lost = this.healer.due(nowMs, this.view.hosts);
+    if (lost !== undefined) this.join(lost.address, lost.id, true, 'datagram');
+  }
+
+  // -- Joins -----------------------------------------------------------------------------------------------
+
+  private join(to: Address, expected: HostId, reply: boolean, path: Path): void {
+    this.counters.joinsSent += 1;
+    this.outbox.push(to, expected, path, {
+      kind: 'join',
+      record: this.own.record,
+      expected,
+      reply,
+      environment: this.environment,
+    });
+  }
+
+  onJoin(join: Join, from: Address, path: Path): void {
+    this.counters.joinsHeard += 1;
+    const { record, expected, reply } = join;
+    if (!isHostRecord(record)) return;
+    const wallMs = this.env.clock.wallMs();
+    if (path === 'datagram') this.seeds.onAnswer(from, record.address, record.id, wallMs);
+    if (record.id === this.own.id) return;
+    const wasLost = this.healer.get(record.id) !== undefined;
+    const outcome = this.view.alive(record, true);
+    if (outcome === 'invalid') return;
+    if (outcome === 'disbelieved') this.notice(record.id, record.address);
+    else {
+      if (wasLost) this.counters.heals += 1;
+      this.onContact(record.id);
+    }
+    const { id } = this.own;
+    if (expected !== 0 && expected !== id && isHostId(expected)) {
+      // It looks for somebody who lived here before us.
+      this.outbox.push(record.address, record.id, 'datagram', {
+        kind: 'mistaken',
+        sequence: 0,
+        target: expected,
+      });
+    }
+    if (reply) this.answer(record, outcome === 'new', path);
+  }
+
+  private answer(to: HostRecord, isNew: boolean, path: Path): void {
+    this.join(to.address, to.id, false, path);
+    if (!isNew) return;
+    let left = DATAGRAM_BUDGET_BYTES / 2;
+    for (const record of this.sample(to.id)) {
+      const alive = { kind: 'alive', record } as const;
+      left -= messageBytes(alive);
+      if (left < 0) break;
+      this.outbox.push(to.address, to.id, 'datagram', alive);
+    }
+  }
+
+  private sample(except: HostId): HostRecord[] {
+    const { list } = this.view.members;
+    const chosen: HostRecord[] = [];
+    for (let tries = 0; tries < 2 * SAMPLE_MAX && chosen.length < SAMPLE_MAX; tries++) {
+      const isShort = list.length <= SAMPLE_MAX;
+      if (isShort && tries >= list.length) break;
+      const { record } = list[isShort ? tries : below(this.env.random, list.length)]!;
+      if (record.id !== except && !chosen.includes(record)) chosen.push(record);
+    }
+    return chosen;
+  }
+
+  /** A join that looked for `target` found `from` instead: a zombie behind a reused address. */
+  onMistaken(target: HostId): void {
+    if (this.healer.get(target) === undefined) return;
+    const tombstone = this.view.members.tombstone(target);
+    if (tombstone !== undefined) this.view.gone(target, tombstone.incarnation, 'replaced', this.own.id);
+  }
+
+  // -- Hosts that act alive ----------------------------------------------------------------------------------
+
+  /** Tells a host that it is held as gone, once in a while. The host at its address, if another, is introduced. */
+  notice(id: HostId, to: Address): void {
+    const tombstone = this.view.members.tombstone(id);
+    if (tombstone === undefined || tombstone.reason === 'left') return;
+    if (!this.notices.allows(id, this.env.clock.monotonicMs())) return;
+    const { incarnation, reason } = tombstone;
+    this.outbox.push(to, id, 'datagram', { kind: 'notice', id, incarnation, reason });
+    const rival = reason === 'replaced' ? this.view.members.at(to) : undefined;
+    if (rival !== undefined) this.outbox.push(to, id, 'datagram', { kind: 'alive', record: rival.record });
+  }
+
+  /** A packet came from a host that is not in the view: it hears that it is held as gone, or is asked who it is. */
+  onStranger(id: HostId, incarnation: number, from: Address, path: Path): void {
+    const tombstone = this.view.members.tombstone(id);
+    const known = this.healer.get(id)?.record.address;
+    // The source of a stream is no address that one could answer to.
+    const to = known ?? (path === 'datagram' ? from : undefined);
+    if (to === undefined) return;
+    if (tombstone !== undefined && incarnation <= tombstone.incarnation) this.notice(id, to);
+    else if (this.asks.allows(id, this.env.clock.monotonicMs())) this.join(to, id, true, 'datagram');
+  }
+
+  /** We are held as gone by `from`: contradict, and show the new record at once. */
+  onNotice({ incarnation, reason }: Notice, from: HostId, fromAddress: Address, path: Path): void {
+    if (!isIncarnation(incarnation) || this.view.isLeaving) return;
+    if (incarnation >= this.own.incarnation)
+      this.view.gone(this.own.id, incarnation, reason as GoneReason, from);
+    const to = this.view.members.get(from)?.record.address ?? this.healer.get(from)?.record.address;
+    const answerTo = to ?? (path === 'datagram' ? fromAddress : undefined);
+    if (answerTo !== undefined && this.asks.allows(from, this.env.clock.monotonicMs()))
+      this.join(answerTo, from, true, 'datagram');
+  }
+
+  /** A host has just been declared failed: should it be alive after all, it is to know. */
+  onFailed(record: HostRecord): void {
+    this.notice(record.id, record.address);
+  }
+}

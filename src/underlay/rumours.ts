@@ -1,0 +1,131 @@
+import type { HostId, Message } from './message.js';
+import { messageBytes } from './message-size.js';
+
+/** Hosts that are talked about at once; above that, what was told most often is dropped. */
+export const RUMOURS_MAX = 16_384;
+
+/** Times that a rumour is told, over the logarithm of the size (SWIM, section 4.1). */
+const RETRANSMIT_MULTIPLIER = 4;
+
+/** Rumours that are looked at to fill one datagram: small ones behind a large one get a chance, but not all. */
+const SCAN_MAX = 64;
+
+/** A rumour above this does not fit into a datagram and goes by stream. */
+const LARGE_BYTES = 1_000;
+
+/** No rumour is smaller. */
+const RUMOUR_BYTES_MIN = 32;
+
+type Talk = Extract<Message, { kind: 'alive' | 'suspect' | 'gone' }>;
+
+interface Rumour {
+  readonly id: HostId;
+  readonly message: Talk;
+  readonly bytes: number;
+  told: number;
+}
+
+/** How often each host tells a rumour in a cluster of `hosts`. */
+export function tellingsMax(hosts: number): number {
+  return RETRANSMIT_MULTIPLIER * Math.ceil(Math.log10(hosts + 1));
+}
+
+/**
+ * What is passed on: at most one rumour for each host, the newest. Those told least come first, so that news overtakes
+ * what is nearly done (SWIM, section 4.1). Told often enough, a rumour is forgotten: the host map repairs the rest.
+ */
+export class Rumours {
+  private readonly byHost = new Map<HostId, Rumour>();
+  /** By the number of tellings. */
+  private readonly levels: (Set<Rumour> | undefined)[] = [];
+  private readonly chosen: Rumour[] = [];
+  private large = 0;
+
+  /** Whether something waits that no datagram can carry. */
+  get hasLarge(): boolean {
+    return this.large > 0;
+  }
+
+  get size(): number {
+    return this.byHost.size;
+  }
+
+  has(id: HostId): boolean {
+    return this.byHost.has(id);
+  }
+
+  /** Replaces what is said of the host. */
+  add(id: HostId, message: Talk): void {
+    this.drop(id);
+    if (this.byHost.size >= RUMOURS_MAX) this.dropMostTold();
+    const rumour = { id, message, bytes: messageBytes(message), told: 0 };
+    this.byHost.set(id, rumour);
+    if (rumour.bytes > LARGE_BYTES) this.large += 1;
+    this.level(0).add(rumour);
+  }
+
+  drop(id: HostId): void {
+    const rumour = this.byHost.get(id);
+    if (rumour === undefined) return;
+    this.levels[rumour.told]!.delete(rumour);
+    this.forget(rumour);
+  }
+
+  /** Somebody else told it as well: that counts as one telling of ours. */
+  heardAgain(id: HostId, hosts: number): void {
+    const rumour = this.byHost.get(id);
+    if (rumour !== undefined) this.tellOnce(rumour, tellingsMax(hosts));
+  }
+
+  /**
+   * Appends to `out` what fits into `budgetBytes` for `to`, and counts it as told. Returns the bytes that it takes.
+   * Nobody is told that it is alive itself. A rumour larger than `budgetBytes` is left for a larger one.
+   */
+  take(to: HostId, budgetBytes: number, hosts: number, out: Message[]): number {
+    const { chosen, levels } = this;
+    let left = budgetBytes;
+    let scanned = 0;
+    for (let told = 0; told < levels.length && left >= RUMOUR_BYTES_MIN && scanned < SCAN_MAX; told++) {
+      const level = levels[told];
+      if (level === undefined) continue;
+      for (const rumour of level) {
+        if (left < RUMOUR_BYTES_MIN || ++scanned > SCAN_MAX) break;
+        if (rumour.bytes > left || (rumour.id === to && rumour.message.kind === 'alive')) continue;
+        left -= rumour.bytes;
+        chosen.push(rumour);
+      }
+    }
+    const limit = tellingsMax(hosts);
+    for (const rumour of chosen) {
+      out.push(rumour.message);
+      this.tellOnce(rumour, limit);
+    }
+    chosen.length = 0;
+    return budgetBytes - left;
+  }
+
+  private tellOnce(rumour: Rumour, limit: number): void {
+    this.levels[rumour.told]!.delete(rumour);
+    rumour.told += 1;
+    if (rumour.told >= limit) this.forget(rumour);
+    else this.level(rumour.told).add(rumour);
+  }
+
+  private forget(rumour: Rumour): void {
+    this.byHost.delete(rumour.id);
+    if (rumour.bytes > LARGE_BYTES) this.large -= 1;
+  }
+
+  private level(told: number): Set<Rumour> {
+    return (this.levels[told] ??= new Set());
+  }
+
+  private dropMostTold(): void {
+    for (let told = this.levels.length - 1; told >= 0; told--) {
+      for (const rumour of this.levels[told] ?? []) {
+        this.drop(rumour.id);
+        return;
+      }
+    }
+  }
+}

@@ -1,0 +1,82 @@
+import type { Timed } from './deadline-heap.js';
+import type { Member } from './members.js';
+import type { HostId } from './message.js';
+
+/** Suspicion time-out of a small cluster in probe intervals; grows with the logarithm of the size. */
+const SUSPICION_MULTIPLIER = 4;
+
+/** How much longer a suspicion lasts that nobody else confirms. */
+const MAX_FACTOR = 6;
+
+/** Independent confirmations that bring the time-out down to its minimum (Lifeguard's k). */
+export const CONFIRMATIONS = 2;
+
+/** Accusers that are remembered for one suspicion, the first one included. */
+const ACCUSERS_MAX = CONFIRMATIONS + 1;
+
+/** Shortest time from suspicion to failure, for a cluster of `hosts`, milliseconds (memberlist's scale: log10). */
+export function suspicionMinMs(hosts: number, probeIntervalMs: number): number {
+  return SUSPICION_MULTIPLIER * Math.max(1, Math.log10(hosts)) * probeIntervalMs;
+}
+
+/**
+ * One host under suspicion: its time-out shrinks from six times the minimum to the minimum as independent hosts
+ * accuse it, logarithmically, so that the first confirmation tells most (Lifeguard, section 4.2). A slow host that
+ * is alone with its suspicion therefore waits long enough to hear the refutation.
+ */
+export class Suspicion implements Timed {
+  readonly member: Member;
+  /** The newest incarnation that is accused; a newer one of the host itself refutes. */
+  incarnation: number;
+  dueMs = 0;
+  heapIndex = -1;
+  private startMs: number;
+  private readonly minMs: number;
+  /** Confirmations that can be had: fewer than {@link CONFIRMATIONS} when there are not enough healthy hosts. */
+  private wanted: number;
+  private readonly accusers: HostId[];
+
+  constructor(
+    member: Member,
+    incarnation: number,
+    by: HostId,
+    startMs: number,
+    minMs: number,
+    wanted: number,
+  ) {
+    this.member = member;
+    this.incarnation = incarnation;
+    this.accusers = [by];
+    this.startMs = startMs;
+    this.minMs = minMs;
+    this.wanted = wanted;
+  }
+
+  /** False when the accuser is known or there are enough. */
+  confirm(by: HostId): boolean {
+    if (this.accusers.length >= ACCUSERS_MAX || this.accusers.includes(by)) return false;
+    this.accusers.push(by);
+    return true;
+  }
+
+  /** There are at most this many hosts left that could confirm. False when that changes nothing. */
+  limitConfirmations(possible: number): boolean {
+    if (possible >= this.wanted) return false;
+    this.wanted = possible;
+    return true;
+  }
+
+  /** Time in which this host was not awake does not count. */
+  postpone(byMs: number): void {
+    this.startMs += byMs;
+  }
+
+  /** When it becomes a failure, on the monotonic clock. */
+  deadlineMs(): number {
+    const { minMs, wanted } = this;
+    const confirmed = this.accusers.length - 1;
+    if (confirmed >= wanted) return this.startMs + minMs;
+    const share = Math.log(confirmed + 1) / Math.log(wanted + 1);
+    return this.startMs + minMs * (MAX_FACTOR - (MAX_FACTOR - 1) * share);
+  }
+}

@@ -1,3 +1,4 @@
+import { JoinArena } from './join-arena.js';
 import type { Peer } from './transport.js';
 
 /**
@@ -6,7 +7,8 @@ import type { Peer } from './transport.js';
  * A queue of output is a path in a tree: each node holds one extent of bytes, and the last child is remembered.
  * A thousand subscribers of one topic walk the same path, so each append is two comparisons, and the bytes of
  * the whole path are joined once and shared by all of them. Extents that touch each other in one buffer grow
- * together, so messages passed through unchanged are never copied. The tree lives for one turn.
+ * together, so messages passed through unchanged are never copied; one that a single writer walks grows in place.
+ * The tree lives for one turn.
  *
  * Why so: the kernel's send is the dear thing (DESIGN.md), and a private queue per connection costs an
  * allocation and a copy per message and subscriber.
@@ -15,9 +17,11 @@ export class Extent {
   readonly previous: Extent | null;
   readonly buffer: Buffer;
   readonly start: number;
-  readonly end: number;
+  end: number;
   /** Bytes from the root to here. */
-  readonly total: number;
+  total: number;
+  /** More than one writer's path has come here, so it must stay as it is. */
+  shared = false;
   joined: Buffer | null = null;
   nextBuffer: Buffer | null = null;
   nextStart = 0;
@@ -39,6 +43,8 @@ export interface Writer {
   peer: Peer | null;
   /** Output of this turn; null when there is none. */
   tail: Extent | null;
+  /** The kernel has not taken all that was written before. */
+  readonly blocked: boolean;
   /** Called when a write left bytes waiting for the kernel. */
   onBlocked(pendingBytes: number): void;
   /** Somebody waits until all is written. */
@@ -52,6 +58,7 @@ export class Outbox {
   private dirty: Writer[] = [];
   private spare: Writer[] = [];
   private readonly schedule: () => void;
+  private readonly arena = new JoinArena();
   /** Writes handed to the transports and bytes in them, since the start. */
   writes = 0;
   bytes = 0;
@@ -71,9 +78,15 @@ export class Outbox {
     }
     if (tail.nextBuffer === buffer && tail.nextStart === start && tail.next!.end === end) {
       writer.tail = tail.next;
+      tail.next!.shared = true;
       return;
     }
     const grows = tail.buffer === buffer && tail.end === start && tail.previous !== null;
+    if (grows && !tail.shared) {
+      tail.total += end - start;
+      tail.end = end;
+      return;
+    }
     const next = grows
       ? new Extent(tail.previous, buffer, tail.start, end)
       : new Extent(tail, buffer, start, end);
@@ -91,9 +104,11 @@ export class Outbox {
   /** Writes out one connection now, ahead of the turn's end: before it is closed. */
   flushOne(writer: Writer): void {
     const tail = writer.tail;
-    if (tail === null || tail === this.root) return;
+    if (tail === null || tail === this.root || writer.peer === null) return;
     writer.tail = this.root; // stays on the dirty list
-    this.write(writer, tail);
+    // Of the arena nothing may be taken here: this tree may outlive the flush that is under way.
+    if (tail.joined === null) tail.joined = join(tail, null);
+    this.write(writer, writer.peer, tail.joined);
   }
 
   /** The turn's end: one write per connection that has output. */
@@ -105,26 +120,30 @@ export class Outbox {
       const writer = dirty[i]!;
       const tail = writer.tail!;
       writer.tail = null;
-      if (tail.previous !== null) this.write(writer, tail);
+      if (tail.previous === null || writer.peer === null) continue;
+      // What waits behind earlier bytes would hold a whole arena.
+      if (tail.joined === null) tail.joined = join(tail, writer.blocked ? null : this.arena);
+      this.write(writer, writer.peer, tail.joined);
     }
+    this.arena.endTurn();
     dirty.length = 0;
     this.spare = dirty;
   }
 
-  private write(writer: Writer, tail: Extent): void {
-    if (writer.peer === null) return;
-    if (tail.joined === null) tail.joined = join(tail);
+  private write(writer: Writer, peer: Peer, bytes: Buffer): void {
     this.writes++;
-    this.bytes += tail.total;
-    const pending = writer.peer.write(tail.joined);
-    if (pending > 0) writer.onBlocked(pending);
-    else if (writer.starved) writer.onRoom();
+    this.bytes += bytes.length;
+    const pending = peer.write(bytes);
+    if (pending > 0) {
+      this.arena.pin(bytes);
+      writer.onBlocked(pending);
+    } else if (writer.starved) writer.onRoom();
   }
 }
 
-function join(tail: Extent): Buffer {
+function join(tail: Extent, arena: JoinArena | null): Buffer {
   if (tail.previous!.previous === null) return tail.buffer.subarray(tail.start, tail.end);
-  const joined = Buffer.allocUnsafeSlow(tail.total);
+  const joined = arena === null ? Buffer.allocUnsafeSlow(tail.total) : arena.take(tail.total);
   for (let extent = tail; extent.previous !== null; extent = extent.previous) {
     const at = extent.previous.total;
     // Whoever has a joined prefix already saves the walk.

@@ -448,17 +448,18 @@ const NO_BYTES = Buffer.alloc(0);
 
 function fill(publication: Publication, view: PublishView, topic: Topic, nowMs: number): void {
   publication.renew();
-  publication.topic = topic;
-  publication.topicBytes = topic.topicBytes;
+  // Most come in one chunk and on one topic: looking is cheaper than the write barrier of the garbage collector.
+  if (publication.topic !== topic) publication.topic = topic;
+  if (publication.topicBytes !== topic.topicBytes) publication.topicBytes = topic.topicBytes;
   publication.qos = view.qos;
   publication.retain = view.retain === 1;
   publication.packetId = view.packetId;
   publication.publishedAtMs = nowMs;
   publication.expirySeconds = view.messageExpirySeconds;
-  publication.buffer = view.buffer;
+  if (publication.buffer !== view.buffer) publication.buffer = view.buffer;
   publication.payloadStart = view.payloadStart;
   publication.payloadEnd = view.payloadEnd;
-  publication.properties = view.forwardedBuffer;
+  if (publication.properties !== view.forwardedBuffer) publication.properties = view.forwardedBuffer;
   publication.propertiesStart = view.forwardedStart;
   publication.propertiesEnd = view.forwardedEnd;
   publication.passIsV5 = view.version === 5;

@@ -50,7 +50,8 @@ export interface Peer {
   /** Bytes accepted by `write` that the kernel has not taken yet. */
   readonly pendingBytes: number;
   /**
-   * Hands bytes over, in order. Returns `pendingBytes` afterwards: 0 when the kernel has everything. TLS completes
+   * Hands bytes over, in order. Returns `pendingBytes` afterwards: 0 when the kernel has everything, and the memory
+   * may be written to again. TLS completes
    * a write in the loop's next turn, so there it is never 0, and `onDrain` follows.
    */
   write(bytes: Buffer): number;

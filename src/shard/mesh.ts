@@ -44,6 +44,8 @@ export class Mesh {
   readonly shardCount: number;
   /** After a poll: it stopped at its budget, and more is to be read. */
   more = false;
+  /** Whether any port is congested: the thread should not read more from its sources. Asked for each message. */
+  congested = false;
   /** Called from the event loop when a peer's ring ended a sleep; poll soon. */
   onWake: (() => void) | undefined;
   /** Called when the port to `peer` is congested no longer, also because it was removed. */
@@ -91,14 +93,8 @@ export class Mesh {
     const port = this.byPeer[peer];
     if (port === undefined) return false;
     port.send(bytes, start, end);
+    if (port.congested) this.congested = true;
     return true;
-  }
-
-  /** Whether any port is congested: the thread should not read more from its sources. */
-  get congested(): boolean {
-    const { ports } = this;
-    for (let i = 0; i < ports.length; i++) if (ports[i]!.congested) return true;
-    return false;
   }
 
   /**
@@ -216,7 +212,10 @@ export class Mesh {
       ring: this.ring,
       onFrame: (bytes, start, end) => onFrame(peer, bytes, start, end),
     });
-    port.onDrained = () => this.onDrained?.(peer);
+    port.onDrained = () => {
+      this.congested = this.ports.some(({ congested }) => congested);
+      this.onDrained?.(peer);
+    };
     return port;
   }
 

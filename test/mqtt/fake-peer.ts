@@ -38,9 +38,10 @@ export class FakePeer implements Peer {
 
   write(bytes: Buffer): number {
     if (this.ended) return 0;
-    this.writes.push(bytes);
+
     if (this.stalled) this.pendingBytes += bytes.length;
     const copy = Buffer.from(bytes);
+    this.writes.push(copy);
     this.parserOf(this.version).parse(copy);
     return this.pendingBytes;
   }

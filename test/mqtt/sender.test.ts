@@ -15,6 +15,7 @@ class Client implements Receiver {
   aliasMax = 0;
   tail: Extent | null = null;
   starved = false;
+  blocked = false;
   readonly written: Buffer[] = [];
   peer = {
     write: (bytes: Buffer) => {

@@ -137,8 +137,9 @@ export class Stream implements Actor {
       this.#troubleSinceMs = this.#nowMs;
       this.#retryMs = firstRetryMs;
     }
-    if (this.#nowMs - this.#troubleSinceMs >= timeoutMs) return this.#reset();
     const leftMs = this.#troubleSinceMs + timeoutMs - this.#nowMs;
+    // Sums of fractions: what is left may be too little to move the time at all.
+    if (leftMs < 0.1) return this.#reset();
     this.#planTry(this.#retryMs < leftMs ? this.#retryMs : leftMs);
     this.#retryMs = Math.min(2 * this.#retryMs, Math.max(firstRetryMs, RETRANSMIT_MS_MAX));
   }

@@ -1,0 +1,186 @@
+/**
+ * `npm run sim`: plays scenarios of a simulated cluster from a seed, and says what failed, where, and how to see it
+ * again. The same command line gives the same run to the last packet.
+ */
+import { SingleBar } from 'cli-progress';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { type Outcome, play, SCENARIOS } from './underlay-scenarios.js';
+import type { Scenario } from './underlay-story.js';
+import { TABLE_PLAYS, table } from './underlay-table.js';
+
+const TRACE_LINES_MAX = 300;
+
+interface Options {
+  readonly suite: string;
+  readonly seed: number;
+  readonly seeds: number;
+  readonly hosts?: number;
+  readonly scenario: readonly Scenario[];
+  readonly table?: true;
+  readonly trace?: true;
+  readonly codec?: boolean;
+  readonly thorough?: true;
+}
+
+function whole(min: number, max: number): (text: string) => number {
+  return text => {
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`want a whole number from ${min} to ${max}.`);
+  };
+}
+
+function scenariosNamed(text: string): readonly Scenario[] {
+  return text.split(',').map(name => {
+    const found = SCENARIOS.find(scenario => scenario.name === name);
+    if (found === undefined) {
+      throw new InvalidArgumentError(
+        `no such scenario; there are ${SCENARIOS.map(one => one.name).join(', ')}.`,
+      );
+    }
+    return found;
+  });
+}
+
+const SCENARIO_HELP = SCENARIOS.map(
+  ({ name, about, hosts, hostsMin }) => `  ${name.padEnd(16)}${about} (${hosts} hosts; ${hostsMin} or more)`,
+).join('\n');
+
+const HELP = `
+Scenarios of the suite underlay:
+${SCENARIO_HELP}
+
+A run is decided by its seed: a failure names the command that repeats it. Its trace shows the last packets ("->" a
+datagram, "=>" a stream) and all that people would ask about: starts, deaths, cuts, and each change of a host's view.
+A host that starts again at the address of h3 is h3.2, the next one h3.3.
+
+Examples:
+  npm run sim                                              every scenario once, with seed 1
+  npm run sim -- --seed 42 --seeds 100                     every scenario with the seeds 42 to 141
+  npm run sim -- --scenario chaos --hosts 20 --seeds 1000  what to leave running overnight
+  npm run sim -- --scenario halves --seed 7 --trace        every packet of one run (much text)
+  npm run sim -- --table                                   the table of the README (minutes)
+
+Exit code: 0 when everything held, 1 when something did not, 2 for a mistake in the command line.`;
+
+function parse(): Options {
+  const program = new Command('npm run sim --')
+    .description('Plays whole clusters in simulated time and checks what must hold.')
+    .addOption(new Option('--suite <name>', 'what is simulated').choices(['underlay']).default('underlay'))
+    .addOption(new Option('--seed <n>', 'the first seed').argParser(whole(0, 2 ** 53 - 1)).default(1))
+    .addOption(new Option('--seeds <n>', 'so many seeds in turn').argParser(whole(1, 1e9)).default(1))
+    .addOption(
+      new Option('--hosts <n>', 'size of the cluster; without it each scenario has its own').argParser(
+        whole(1, 5_000),
+      ),
+    )
+    .addOption(
+      new Option('--scenario <names>', 'these only, comma-separated')
+        .argParser(scenariosNamed)
+        .default(SCENARIOS, 'all'),
+    )
+    .option('--table', 'plays the scenarios of the README with 3 to 1,000 hosts and prints the table')
+    .option('--trace', 'prints everything as it happens')
+    .option('--thorough', 'as many repetitions within a scenario as the table has')
+    .option('--codec', 'every packet goes through the real codec, at any size (small clusters do so anyway)')
+    .option('--no-codec', 'packets travel as objects, at any size')
+    .addHelpText('after', HELP)
+    .exitOverride(error => process.exit(error.exitCode === 0 ? 0 : 2));
+  program.parse();
+  return { codec: undefined, ...program.opts() } as Options;
+}
+
+function again(scenario: string, hosts: number, seed: number, flags: string): string {
+  return `npm run sim -- --scenario ${scenario} --hosts ${hosts} --seed ${seed}${flags}`;
+}
+
+function tellFailure(what: string, command: string, outcome: Outcome): void {
+  const lines = outcome.trace();
+  process.stdout.write(
+    [
+      '',
+      `FAILED ${what}: ${outcome.failure}`,
+      `The last of its ${lines.length} lines of trace:`,
+      ...lines.slice(-TRACE_LINES_MAX),
+      `FAILED ${what}: ${outcome.failure}`,
+      `again: ${command}`,
+      '',
+    ].join('\n'),
+  );
+}
+
+function playAll(options: Options): number {
+  let failures = 0;
+  const scenarios = options.scenario.filter(({ hostsMin }) => (options.hosts ?? hostsMin) >= hostsMin);
+  const total = options.seeds * scenarios.length;
+  const bar = new SingleBar({
+    format: '{bar} {value}/{total} {what}, {eta_formatted} left',
+    clearOnComplete: true,
+  });
+  const hasBar = options.trace === undefined && process.stderr.isTTY;
+  if (hasBar) bar.start(total, 0, { what: '' });
+  for (let seed = options.seed; seed < options.seed + options.seeds; seed += 1) {
+    for (const scenario of scenarios) {
+      if (hasBar) bar.increment(1, { what: `${scenario.name}, seed ${seed}` });
+      if (!playOne(scenario, seed, options)) failures += 1;
+    }
+  }
+  if (hasBar) bar.stop();
+  process.stdout.write(failures === 0 ? `all ${total} held\n` : `${failures} of ${total} failed\n`);
+  return failures;
+}
+
+function playOne(scenario: Scenario, seed: number, options: Options): boolean {
+  const { codec, thorough, trace } = options;
+  const hosts = options.hosts ?? scenario.hosts;
+  const what = `${scenario.name} of ${hosts} hosts, seed ${seed}`;
+  const startMs = performance.now();
+  const settings = {
+    hosts,
+    seed,
+    isThorough: thorough === true,
+    ...(codec === undefined ? {} : { isEncoded: codec }),
+    ...(trace === undefined ? {} : { isTraced: true }),
+  };
+  const follow = trace === undefined ? undefined : (line: string) => void process.stdout.write(`${line}\n`);
+  const outcome = play(scenario, settings, follow);
+  if (outcome.failure !== undefined) {
+    const codecFlag = codec === undefined ? '' : codec ? ' --codec' : ' --no-codec';
+    const flags = `${thorough === true ? ' --thorough' : ''}${codecFlag}`;
+    tellFailure(what, again(scenario.name, hosts, seed, flags), outcome);
+    return false;
+  }
+  if (options.seeds === 1) {
+    const figures = outcome.figures.map(figure => `${figure.what} ${figure.text}`).join(', ');
+    const real = ((performance.now() - startMs) / 1000).toFixed(1);
+    const virtual = (outcome.virtualMs / 60_000).toFixed(0);
+    process.stdout.write(`${what}: ${figures} (${virtual} min in ${real} s)\n`);
+  }
+  return true;
+}
+
+function printTable(seed: number): number {
+  let failures = 0;
+  const bar = new SingleBar({ format: '{bar} {value}/{total} {what}', clearOnComplete: true });
+  const isQuiet = !process.stderr.isTTY;
+  if (!isQuiet) bar.start(TABLE_PLAYS, 0, { what: '' });
+  const text = table(
+    seed,
+    () => performance.now(),
+    what => {
+      if (isQuiet) process.stderr.write(`${what}\n`);
+      else bar.increment(1, { what });
+    },
+    (what, outcome) => {
+      failures += 1;
+      const [name, hosts] = what.split(' ');
+      tellFailure(what, again(name!, Number(hosts), seed, ' --thorough --no-codec'), outcome);
+    },
+  );
+  if (!isQuiet) bar.stop();
+  process.stdout.write(`${text}\n`);
+  return failures;
+}
+
+const options = parse();
+process.exitCode = (options.table === true ? printTable(options.seed) : playAll(options)) === 0 ? 0 : 1;

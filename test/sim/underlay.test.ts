@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest';
+import { play, SCENARIOS } from './underlay-scenarios.js';
+
+/** Seeds that found a bug once; they stay. */
+const REGRESSIONS: readonly {
+  readonly scenario: string;
+  readonly hosts: number;
+  readonly seed: number;
+  readonly why: string;
+}[] = [];
+
+/** How many seeds each scenario is played with here; the long runs are the command's. */
+const SEEDS: Readonly<Record<string, number>> = { chaos: 12, loss: 1, pauses: 1, idle: 1 };
+const SEEDS_OTHERWISE = 2;
+const HOSTS_MAX = 20;
+
+function playAgain(name: string, hosts: number, seed: number): void {
+  const scenario = SCENARIOS.find(one => one.name === name)!;
+  const { failure, trace } = play(scenario, { hosts, seed });
+  if (failure === undefined) return;
+  const again = `npm run sim -- --scenario ${name} --hosts ${hosts} --seed ${seed}`;
+  expect.fail([failure, `again: ${again}`, ...trace().slice(-100)].join('\n'));
+}
+
+describe('the underlay, simulated', () => {
+  for (const { name, about, hosts, hostsMin } of SCENARIOS) {
+    it(`${name}: ${about}`, () => {
+      const seeds = SEEDS[name] ?? SEEDS_OTHERWISE;
+      for (let seed = 1; seed <= seeds; seed += 1) {
+        const size = seed % 2 === 1 ? Math.min(hosts, HOSTS_MAX) : Math.max(3, hostsMin);
+        playAgain(name, size, seed);
+      }
+    });
+  }
+
+  for (const { scenario, hosts, seed, why } of REGRESSIONS) {
+    it(`regression: ${why}`, () => playAgain(scenario, hosts, seed));
+  }
+
+  it('repeats a run from its seed to the last line of the trace', () => {
+    const chaos = SCENARIOS.find(({ name }) => name === 'chaos')!;
+    const lines = (seed: number) => play(chaos, { hosts: 5, seed }).trace();
+    expect(lines(3)).toEqual(lines(3));
+    expect(lines(3)).not.toEqual(lines(4));
+  });
+});

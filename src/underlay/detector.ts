@@ -1,5 +1,6 @@
 import type { Env } from '../base/env.js';
 import { below } from './chance.js';
+import type { Context } from './context.js';
 import type { LocalHealth } from './health.js';
 import type { Member } from './members.js';
 import type { Address, HostId, Path } from './message.js';
@@ -56,15 +57,7 @@ export class Detector {
   private beginMs = NEVER;
   private sequence = 0;
 
-  constructor(
-    own: OwnRecord,
-    view: View,
-    health: LocalHealth,
-    outbox: Outbox,
-    env: Env,
-    timing: UnderlayTiming,
-    counters: UnderlayCounters,
-  ) {
+  constructor({ own, health, outbox, env, timing, counters }: Context, view: View) {
     this.own = own;
     this.view = view;
     this.health = health;

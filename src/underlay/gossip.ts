@@ -1,5 +1,6 @@
 import type { Env } from '../base/env.js';
 import { below } from './chance.js';
+import type { Context } from './context.js';
 import type { Member } from './members.js';
 import type { Message } from './message.js';
 import { DATAGRAM_BUDGET_BYTES, type Outbox, type Parcel } from './outbox.js';
@@ -27,7 +28,7 @@ export class Gossip {
   private readonly counters: UnderlayCounters;
   private lastMs = Number.NEGATIVE_INFINITY;
 
-  constructor(view: View, outbox: Outbox, env: Env, timing: UnderlayTiming, counters: UnderlayCounters) {
+  constructor({ outbox, env, timing, counters }: Context, view: View) {
     this.view = view;
     this.outbox = outbox;
     this.env = env;

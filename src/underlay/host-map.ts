@@ -5,6 +5,7 @@ import { meshNeighbours } from '../crdt/mesh.js';
 import type { CrdtMessage } from '../crdt/message.js';
 import { OrMap } from '../crdt/or-map.js';
 import { jittered } from './chance.js';
+import type { Context } from './context.js';
 import { isHostId } from './host-record.js';
 import { MEMBERS_MAX, TOMBSTONES_MAX } from './members.js';
 import type { HostId, HostRecord } from './message.js';
@@ -61,7 +62,7 @@ export class HostMap {
   private sweepMs = NEVER;
   private swept: Iterator<HostId> | undefined;
 
-  constructor(own: OwnRecord, view: View, outbox: Outbox, env: Env, observer: HostMapObserver) {
+  constructor({ own, outbox, env }: Context, view: View, observer: HostMapObserver) {
     this.own = own;
     this.view = view;
     this.outbox = outbox;

@@ -1,5 +1,6 @@
 import type { Env } from '../base/env.js';
 import { below } from './chance.js';
+import type { Context } from './context.js';
 import { Healer } from './healer.js';
 import { isHostId, isHostRecord, isIncarnation } from './host-record.js';
 import type { Address, GoneReason, HostId, HostRecord, Message, Path } from './message.js';
@@ -8,7 +9,7 @@ import { DATAGRAM_BUDGET_BYTES, type Outbox } from './outbox.js';
 import type { OwnRecord } from './own-record.js';
 import { Pace } from './pace.js';
 import { Seeds } from './seeds.js';
-import type { UnderlayCounters, UnderlayOptions } from './underlay.js';
+import type { UnderlayCounters } from './underlay.js';
 import type { View } from './view.js';
 
 /** Alive hosts that a join's answer names: enough to find others when the answering host dies at once. */
@@ -46,24 +47,17 @@ export class Joins {
   private readonly notices = new Pace<HostId>(NOTICE_GAP_MS, NOTICES_PER_SECOND);
   private readonly asks = new Pace<HostId>(ASK_GAP_MS, ASKS_PER_SECOND);
 
-  constructor(
-    options: UnderlayOptions,
-    own: OwnRecord,
-    view: View,
-    outbox: Outbox,
-    env: Env,
-    counters: UnderlayCounters,
-    onContact: OnContact,
-  ) {
+  constructor(context: Context, view: View, onContact: OnContact) {
+    const { own, outbox, env, environment, counters, timing } = context;
     this.own = own;
     this.view = view;
     this.outbox = outbox;
     this.env = env;
-    this.environment = options.environment;
+    this.environment = environment;
     this.counters = counters;
     this.onContact = onContact;
-    this.seeds = new Seeds(env.random, options.timing);
-    this.healer = new Healer(env.random, options.timing);
+    this.seeds = new Seeds(env.random, timing);
+    this.healer = new Healer(env.random, timing);
   }
 
   get nextMs(): number {

@@ -1,12 +1,16 @@
 import { isLater } from './host-record.js';
 import type { Address, GoneReason, HostId, HostRecord } from './message.js';
 import type { Suspicion } from './suspicion.js';
+import type { HostView } from './underlay.js';
 
 /** Hosts that a view holds; more are not taken in. */
 export const MEMBERS_MAX = 16_384;
 
 /** Hosts that are remembered as gone; the longest known is forgotten first. */
 export const TOMBSTONES_MAX = 8_192;
+
+/** Probes in a row that only relays could answer, until a link counts as one-way. */
+const ONE_WAY_PROBES = 2;
 
 /** What is measured of a host that was heard from or probed. Made when there is something to keep. */
 export interface Link {
@@ -129,4 +133,18 @@ export class Members {
     this.gone.set(id, tombstone);
     if (this.gone.size > TOMBSTONES_MAX) this.gone.delete(this.gone.keys().next().value!);
   }
+}
+
+/** As those above see it. `silenceMs`: a host that was not heard for so long is not known to reach this one. */
+export function hostView(member: Member, nowMs: number, silenceMs: number): HostView {
+  const { record, suspicion, sinceMs, link } = member;
+  const isHeard = link !== null && nowMs - link.heardMs < silenceMs;
+  return {
+    record,
+    state: suspicion === null ? 'alive' : 'suspect',
+    sinceMs,
+    roundTripMs: link?.roundTripMs ?? -1,
+    clockSkewMs: link?.clockSkewMs ?? 0,
+    oneWay: isHeard && link.indirectOnly >= ONE_WAY_PROBES,
+  };
 }

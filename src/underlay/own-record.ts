@@ -1,12 +1,12 @@
 import type { HostId, HostRecord } from './message.js';
-import type { UnderlayOptions } from './underlay.js';
+
+type Identity = Pick<HostRecord, 'id' | 'name' | 'address' | 'version'>;
 
 /** What this host says of itself. Nobody else writes it. */
 export class OwnRecord {
   private current: HostRecord;
 
-  constructor(options: UnderlayOptions, startedMs: number) {
-    const { id, name, address, version } = options;
+  constructor({ id, name, address, version }: Identity, startedMs: number) {
     this.current = { id, incarnation: 0, name, address, version, startedMs, agents: [] };
   }
 

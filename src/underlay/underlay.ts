@@ -1,18 +1,18 @@
 import type { Env } from '../base/env.js';
 import type { CrdtMessage } from '../crdt/message.js';
 import { below } from './chance.js';
+import type { Context } from './context.js';
 import { Detector } from './detector.js';
-import { environmentHash } from './environment.js';
 import { Gossip } from './gossip.js';
 import { LocalHealth } from './health.js';
 import { HostMap } from './host-map.js';
-import { isHostId, isIncarnation } from './host-record.js';
 import { Joins } from './joins.js';
 import { Departure } from './leave.js';
-import type { Member } from './members.js';
+import { hostView, type Member } from './members.js';
 import type { Address, GoneReason, HostId, HostRecord, Message, Packet, Path } from './message.js';
 import { Outbox } from './outbox.js';
 import { OwnRecord } from './own-record.js';
+import { Reception } from './reception.js';
 import { Refusals } from './refusals.js';
 import { View } from './view.js';
 
@@ -206,9 +206,6 @@ export interface UnderlayCounters {
 /** Hosts that hear by stream what must not be lost with this one. */
 const TOLD_DIRECTLY = 3;
 
-/** Probes in a row that only relays could answer, until a link counts as one-way. */
-const ONE_WAY_PROBES = 2;
-
 export class Underlay implements UnderlayMachine {
   readonly counters: UnderlayCounters = {
     probes: 0,
@@ -225,8 +222,6 @@ export class Underlay implements UnderlayMachine {
   };
   private readonly env: Env;
   private readonly timing: UnderlayTiming;
-  private readonly environmentName: string;
-  private readonly environment: number;
   private readonly own: OwnRecord;
   private readonly sinceMs: number;
   private readonly outbox = new Outbox();
@@ -238,27 +233,25 @@ export class Underlay implements UnderlayMachine {
   private readonly joins: Joins;
   private readonly hostMap: HostMap;
   private readonly gossip: Gossip;
-  private payloads: Ready['payloads'][number][] = [];
-  private crdt: Ready['crdt'][number][] = [];
+  private readonly reception: Reception;
   private isEvicted = false;
 
-  constructor(options: UnderlayOptions, env: Env) {
-    const { timing } = options;
+  constructor({ environment, timing, ...identity }: UnderlayOptions, env: Env) {
     const { counters, outbox, health } = this;
     this.env = env;
     this.timing = timing;
-    this.environmentName = options.environment;
-    this.environment = environmentHash(options.environment);
     this.sinceMs = env.clock.wallMs();
-    const own = new OwnRecord(options, this.sinceMs);
-    this.own = own;
+    this.own = new OwnRecord(identity, this.sinceMs);
+    const context: Context = { env, timing, environment, own: this.own, outbox, health, counters };
     this.refused = new Refusals(env);
-    const view = new View(own, env, timing, counters, this);
+    const view = new View(context, this);
     this.view = view;
-    this.detector = new Detector(own, view, health, outbox, env, timing, counters);
-    this.joins = new Joins(options, own, view, outbox, env, counters, id => this.hostMap.addContact(id));
-    this.hostMap = new HostMap(own, view, outbox, env, this);
-    this.gossip = new Gossip(view, outbox, env, timing, counters);
+    this.detector = new Detector(context, view);
+    this.joins = new Joins(context, view, id => this.hostMap.addContact(id));
+    this.hostMap = new HostMap(context, view, this);
+    this.gossip = new Gossip(context, view);
+    const { detector, joins, hostMap, refused: refusals } = this;
+    this.reception = new Reception({ ...context, view, detector, joins, hostMap, refusals });
   }
 
   get self(): HostRecord {
@@ -268,47 +261,7 @@ export class Underlay implements UnderlayMachine {
   // -- Inputs ----------------------------------------------------------------------------------------------
 
   receive(packet: Packet, from: Address, path: Path): void {
-    if (this.isSilent) return;
-    const nowMs = this.awake();
-    if (packet.environment !== this.environment) {
-      this.refuse(packet, from, path);
-      return;
-    }
-    const { id } = this.own;
-    if (packet.from === id) {
-      // Our own join to a seed that turns out to be ourselves.
-      for (const message of packet.messages)
-        if (message.kind === 'join') this.joins.onJoin(message, from, path);
-      return;
-    }
-    if (!isHostId(packet.from)) return;
-    if (this.view.members.tombstone(packet.from)?.reason === 'evicted') {
-      this.refused.note(from, 'evicted', '');
-      this.joins.onStranger(packet.from, 0, from, path);
-      return;
-    }
-    this.hear(packet, nowMs);
-    for (const message of packet.messages) {
-      this.onMessage(message, packet.from, from, path, nowMs);
-      if (this.isSilent) return;
-    }
-    const isStranger = this.view.members.get(packet.from) === undefined;
-    if (isStranger && isIncarnation(packet.incarnation))
-      this.joins.onStranger(packet.from, packet.incarnation, from, path);
-  }
-
-  private refuse({ messages }: Packet, from: Address, path: Path): void {
-    let detail = '';
-    let joiner: Address | undefined;
-    for (const message of messages) {
-      if (message.kind === 'join') {
-        detail = message.environment;
-        joiner = path === 'datagram' ? from : message.record.address;
-      } else if (message.kind === 'refused') detail = message.why;
-    }
-    if (!this.refused.note(from, 'environment', detail) || joiner === undefined) return;
-    const why = `cluster.env is "${this.environmentName}" here, not "${detail}"`;
-    this.outbox.push(joiner, 0, 'datagram', { kind: 'refused', why });
+    if (!this.isSilent) this.reception.receive(packet, from, path, this.awake());
   }
 
   receiveSealed(from: Address, why: 'key' | 'replay' | 'malformed'): void {
@@ -344,10 +297,10 @@ export class Underlay implements UnderlayMachine {
     const sends = this.outbox.take();
     if (!this.isSilent) this.gossip.piggyback(sends);
     const { events } = this.view;
-    const { payloads, crdt } = this;
+    const { payloads, crdt } = this.reception;
     if (events.length > 0) this.view.events = [];
-    if (payloads.length > 0) this.payloads = [];
-    if (crdt.length > 0) this.crdt = [];
+    if (payloads.length > 0) this.reception.payloads = [];
+    if (crdt.length > 0) this.reception.crdt = [];
     return { sends, events, payloads, crdt };
   }
 
@@ -475,98 +428,6 @@ export class Underlay implements UnderlayMachine {
     };
   }
 
-  // -- Messages --------------------------------------------------------------------------------------------
-
-  private onMessage(message: Message, by: HostId, from: Address, path: Path, nowMs: number): void {
-    switch (message.kind) {
-      case 'ping':
-        this.onPing(message, by, from, path);
-        break;
-      case 'ack':
-        this.detector.onAck(message.sequence, message.target, by, path, nowMs);
-        break;
-      case 'nack':
-        this.detector.onNack(message.sequence, message.target);
-        break;
-      case 'mistaken':
-        if (message.sequence === 0) this.joins.onMistaken(message.target);
-        else this.detector.onMistaken(message.sequence, message.target);
-        break;
-      case 'ping-request': {
-        const to = this.answerAddress(by, from, path);
-        if (to !== undefined) this.detector.onPingRequest(message, by, to, nowMs);
-        break;
-      }
-      case 'join':
-        if (!this.view.isLeaving) this.joins.onJoin(message, from, path);
-        break;
-      case 'alive':
-        this.counters.rumoursHeard += 1;
-        this.view.alive(message.record, true);
-        break;
-      case 'suspect':
-        this.counters.rumoursHeard += 1;
-        if (this.view.suspect(message.id, message.incarnation, message.by)) this.onContradicted(by);
-        break;
-      case 'gone':
-        this.counters.rumoursHeard += 1;
-        if (this.view.gone(message.id, message.incarnation, message.reason, message.by))
-          this.onContradicted(by);
-        break;
-      case 'notice':
-        if (message.id === this.own.id) this.joins.onNotice(message, by, from, path);
-        break;
-      case 'refused':
-        break;
-      case 'crdt':
-        if (this.view.members.get(by) === undefined) break;
-        if (message.map === '') this.hostMap.receive(by, message.message, nowMs);
-        else this.crdt.push({ from: by, map: message.map, message: message.message });
-        break;
-      case 'payload':
-        if (this.view.members.get(by) === undefined) break;
-        this.payloads.push({ from: by, channel: message.channel, bytes: message.bytes });
-        break;
-    }
-  }
-
-  private onPing(ping: Extract<Message, { kind: 'ping' }>, by: HostId, from: Address, path: Path): void {
-    const to = this.answerAddress(by, from, path);
-    const { sequence, target } = ping;
-    if (target !== this.own.id) {
-      if (to !== undefined) this.outbox.push(to, by, path, { kind: 'mistaken', sequence, target });
-      return;
-    }
-    if (to !== undefined) this.outbox.push(to, by, path, { kind: 'ack', sequence, target });
-    if (ping.suspected >= 0 && this.view.suspect(target, ping.suspected, by)) this.onContradicted(by);
-  }
-
-  /** This host had to say that it lives: so it was slow, or cut off. Who said otherwise hears of it at once. */
-  private onContradicted(by: HostId): void {
-    this.health.worse(1);
-    const accuser = this.view.members.get(by);
-    if (accuser === undefined) return;
-    this.outbox.push(accuser.record.address, by, 'datagram', { kind: 'alive', record: this.own.record });
-  }
-
-  /** Where an answer goes: to the asker's advertised address; a stranger's datagram is answered where it came from. */
-  private answerAddress(id: HostId, from: Address, path: Path): Address | undefined {
-    const member = this.view.members.get(id);
-    if (member !== undefined) return member.record.address;
-    return path === 'datagram' ? from : undefined;
-  }
-
-  private hear({ from, wallMs }: Packet, nowMs: number): void {
-    const member = this.view.members.get(from);
-    if (member === undefined) return;
-    const clockSkewMs = wallMs - this.env.clock.wallMs();
-    if (member.link === null) member.link = { roundTripMs: -1, clockSkewMs, heardMs: nowMs, indirectOnly: 0 };
-    else {
-      member.link.clockSkewMs = clockSkewMs;
-      member.link.heardMs = nowMs;
-    }
-  }
-
   /** The time now, after seeing to it that this host was awake until now. */
   private awake(): number {
     const nowMs = this.env.clock.monotonicMs();
@@ -609,6 +470,7 @@ export class Underlay implements UnderlayMachine {
 
   onSelfEvicted(by: HostId): void {
     this.isEvicted = true;
+    this.reception.isClosed = true;
     this.outbox.take();
     this.view.events.push({ kind: 'self-evicted', by });
     this.env.log.warn({ by }, 'an operator evicted this host: it is out until its process starts again');
@@ -622,17 +484,4 @@ export class Underlay implements UnderlayMachine {
     const member = this.view.members.get(id);
     if (member !== undefined) this.detector.hasten(member);
   }
-}
-
-function hostView(member: Member, nowMs: number, silenceMs: number): HostView {
-  const { record, suspicion, sinceMs, link } = member;
-  const isHeard = link !== null && nowMs - link.heardMs < silenceMs;
-  return {
-    record,
-    state: suspicion === null ? 'alive' : 'suspect',
-    sinceMs,
-    roundTripMs: link?.roundTripMs ?? -1,
-    clockSkewMs: link?.clockSkewMs ?? 0,
-    oneWay: isHeard && link.indirectOnly >= ONE_WAY_PROBES,
-  };
 }

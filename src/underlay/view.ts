@@ -1,4 +1,5 @@
 import type { Env } from '../base/env.js';
+import type { Context } from './context.js';
 import { DeadlineHeap } from './deadline-heap.js';
 import { isHostId, isHostRecord, isIncarnation, isLater } from './host-record.js';
 import { MEMBERS_MAX, type Member, Members, outranks, resurrects } from './members.js';
@@ -49,13 +50,7 @@ export class View {
   private readonly counters: UnderlayCounters;
   private readonly observer: ViewObserver;
 
-  constructor(
-    own: OwnRecord,
-    env: Env,
-    timing: UnderlayTiming,
-    counters: UnderlayCounters,
-    observer: ViewObserver,
-  ) {
+  constructor({ own, env, timing, counters }: Context, observer: ViewObserver) {
     this.own = own;
     this.env = env;
     this.timing = timing;

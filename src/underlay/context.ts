@@ -1,0 +1,17 @@
+import type { Env } from '../base/env.js';
+import type { LocalHealth } from './health.js';
+import type { Outbox } from './outbox.js';
+import type { OwnRecord } from './own-record.js';
+import type { UnderlayCounters, UnderlayTiming } from './underlay.js';
+
+/** What all parts of one machine share. */
+export interface Context {
+  readonly env: Env;
+  readonly timing: UnderlayTiming;
+  /** `cluster.env`. */
+  readonly environment: string;
+  readonly own: OwnRecord;
+  readonly outbox: Outbox;
+  readonly health: LocalHealth;
+  readonly counters: UnderlayCounters;
+}

@@ -1,5 +1,6 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ShoalError } from '../../base/errors.js';
 import type { Address, Path } from '../message.js';
 import {
@@ -54,6 +55,7 @@ export interface SocketStats {
 }
 
 const SWEEP_MS = 1_000;
+const FLUSH_LOOK_MS = 5;
 
 /** A random port that TCP has may be taken for UDP. */
 const PORT_TRIES = 10;
@@ -147,6 +149,12 @@ export class SocketTransport implements Transport {
     }
     if (path === 'datagram') this.datagrams.send(to, bytes);
     else this.pool.send(to, bytes);
+  }
+
+  /** Resolves when all stream packets are acknowledged, or after `timeoutMs`. */
+  async flush(timeoutMs: number): Promise<void> {
+    const deadlineMs = performance.now() + timeoutMs;
+    while (this.pool.bytes > 0 && performance.now() < deadlineMs) await sleep(FLUSH_LOOK_MS);
   }
 
   async close(): Promise<void> {

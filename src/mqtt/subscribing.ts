@@ -12,6 +12,8 @@ import {
   UNSUBACK,
   type UnsubscribePacket,
 } from './codec/packet.js';
+import type { Connection } from './connection.js';
+import { explainRefusals } from './explanation.js';
 import { type Filter, groupKey, groupOf, isOrdered, type RouteChange } from './local-routes.js';
 import type { Outlet } from './outlet.js';
 import { RetainedFeed } from './retained-feed.js';
@@ -70,7 +72,8 @@ export function subscribe(session: Session, packet: SubscribePacket): void {
     // Behind what takes the refused ones back, so that they are in doubt until that is done.
     settle(session, change);
     const { version, packetBytesMax } = connection;
-    answer(session, SUBACK, encodeSuback(version, packet.packetId, codes, packetBytesMax));
+    const why = explanation(connection, codes);
+    answer(session, SUBACK, encodeSuback(version, packet.packetId, codes, packetBytesMax, why));
     sendRetained(session, granted);
     shard.endTurn();
   };
@@ -280,12 +283,18 @@ export function unsubscribe(session: Session, packet: UnsubscribePacket): void {
     connection.controlEnded();
     if (session.ended) return;
     const { version, packetBytesMax } = connection;
-    answer(session, UNSUBACK, encodeUnsuback(version, packet.packetId, codes, packetBytesMax));
+    const why = explanation(connection, codes);
+    answer(session, UNSUBACK, encodeUnsuback(version, packet.packetId, codes, packetBytesMax, why));
     shard.endTurn();
   };
   connection.controlBegan();
   if (outlet === null) return finish();
   forget(session, outlet, packet.filters, removed, finish);
+}
+
+/** Why filters were refused; for those only who have not asked for no problem information [MQTT-3.1.2-29]. */
+function explanation(connection: Connection, codes: readonly number[]): string | undefined {
+  return connection.version === 5 && connection.wantsProblems ? explainRefusals(codes) : undefined;
 }
 
 /** SUBACK or UNSUBACK; one that is larger than the client takes ends the connection instead [MQTT-3.1.2-24]. */

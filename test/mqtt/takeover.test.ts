@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Broker, type BrokerOptions } from './harness.js';
+import { type AuthDecision, acceptAll } from '../../src/plugin/plugin.js';
+import { Broker, type BrokerOptions, type HeldEngine } from './harness.js';
 import type { TestClient } from './test-client.js';
 
 let broker: Broker;
@@ -137,6 +138,80 @@ describe('a client that goes while its CONNECT is under way', () => {
       });
     }
   }
+
+  it.each([
+    ['its inbox is being attached', broker => broker.applyEngine],
+    ['its routes are being added', broker => broker.matchEngine],
+  ] as [string, (broker: Broker) => HeldEngine][])(
+    'keeps its client id until what was under way is undone: %s',
+    (_what, engineOf) => {
+      open({ shards: 2 });
+      const first = broker.connect(SAME);
+      first.subscribe(['t', 'u'], { qos: 1 });
+      first.cut();
+      expect(broker.dict.size).toBe(0);
+      const engine = engineOf(broker);
+      engine.held = true;
+      const quitter = broker.socket(0);
+      quitter.sendConnect(SAME);
+      broker.pump();
+      quitter.expectNothing();
+      broker.applyEngine.held = true;
+      quitter.cut();
+      expect(broker.dict.size, 'the client id is not let go').toBe(1);
+      const next = broker.socket(1);
+      next.sendConnect(SAME);
+      broker.pump();
+      next.expectNothing();
+      expect(broker.inbox.attached, 'sessions attached').toBeLessThanOrEqual(1);
+      broker.applyEngine.release();
+      engine.release();
+      broker.pump();
+      next.take('connack', { sessionPresent: true });
+      expect(broker.dict.size).toBe(1);
+      broker.connect().publish('t', 'x', { qos: 1 });
+      expect(next.receive()).toEqual(['x']);
+    },
+  );
+
+  it('keeps its client id until its inbox is detached for good', () => {
+    open({ shards: 2 });
+    broker.connect(SAME).cut();
+    const { applyEngine } = broker;
+    applyEngine.held = true;
+    const quitter = broker.socket(0);
+    quitter.sendConnect(SAME);
+    broker.pump();
+    quitter.cut();
+    applyEngine.release(); // the ATTACH is answered, so DETACH follows
+    applyEngine.held = true;
+    broker.pump();
+    expect(broker.dict.size, 'the client id is not let go').toBe(1);
+    applyEngine.release();
+    broker.pump();
+    expect(broker.dict.size).toBe(0);
+  });
+
+  it('takes no client id when it goes during its authentication', async () => {
+    let answer: (decision: AuthDecision) => void = () => {};
+    const authenticate = () => new Promise<AuthDecision>(resolve => (answer = resolve));
+    open({ shards: 2, authenticator: { ...acceptAll, authenticate } });
+    const owner = broker.socket(1);
+    owner.sendConnect(SAME);
+    broker.pump();
+    answer({ kind: 'accept', tenant: 'default', user: '' });
+    await broker.settle();
+    owner.take('connack', { sessionPresent: false });
+    const quitter = broker.socket(0);
+    quitter.sendConnect(SAME);
+    broker.pump();
+    quitter.cut();
+    answer({ kind: 'accept', tenant: 'default', user: '' });
+    await broker.settle();
+    owner.expectNothing();
+    expect(owner.closed, 'who has the client id keeps it').toBe(false);
+    expect(broker.dict.size).toBe(1);
+  });
 
   it('is overtaken in order', () => {
     open({ shards: 2 });

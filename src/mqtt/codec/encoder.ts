@@ -17,7 +17,8 @@ import {
  * written here.
  *
  * Nothing longer than the receiver's Maximum Packet Size may be sent [MQTT-3.1.2-24]: user properties and reason
- * string are left out where they would make a packet too long [MQTT-3.2.2-19, -20, 3.14.2-3, -4, 3.15.2-2, -3];
+ * string are left out where they would make a packet too long [MQTT-3.2.2-19, -20, 3.9.2-1, 3.11.2-1, 3.14.2-3, -4,
+ * 3.15.2-2, -3];
  * a packet that is too long even so is `null`, and the connection is closed without it.
  */
 
@@ -122,14 +123,15 @@ export function encodeUnsupportedVersion(protocolLevel: number): Buffer {
   return encodeConnack(isLikeV5 ? 5 : 4, connack)!;
 }
 
-/** SUBACK: a reason code for each filter, in order; before MQTT 5 every failure becomes 0x80. */
+/** SUBACK: a reason code for each filter, in order; before MQTT 5 every failure becomes 0x80, without a word. */
 export function encodeSuback(
   version: ProtocolVersion,
   packetId: number,
   reasonCodes: readonly number[],
   bytesMax = BYTES_MAX,
+  reasonString?: string,
 ): Buffer | null {
-  const bytes = acknowledgeFilters(SUBACK, version, packetId, reasonCodes.length);
+  const bytes = acknowledgeFilters(SUBACK, version, packetId, reasonCodes.length, bytesMax, reasonString);
   const start = bytes.length - reasonCodes.length;
   for (let i = 0; i < reasonCodes.length; i++) {
     bytes[start + i] = subackReturnCode(version, reasonCodes[i]!);
@@ -143,22 +145,43 @@ export function encodeUnsuback(
   packetId: number,
   reasonCodes: readonly number[],
   bytesMax = BYTES_MAX,
+  reasonString?: string,
 ): Buffer | null {
   const count = version === 5 ? reasonCodes.length : 0;
-  const bytes = acknowledgeFilters(UNSUBACK, version, packetId, count);
+  const bytes = acknowledgeFilters(UNSUBACK, version, packetId, count, bytesMax, reasonString);
   for (let i = 0; i < count; i++) bytes[bytes.length - count + i] = reasonCodes[i]!;
   return bytes.length <= bytesMax ? bytes : null;
 }
 
-function acknowledgeFilters(type: number, version: ProtocolVersion, packetId: number, count: number): Buffer {
-  const remaining = 2 + (version === 5 ? 1 : 0) + count;
-  const bytes = Buffer.alloc(1 + variableIntegerBytes(remaining) + remaining);
+/** All but the reason codes, for which it leaves room; without the reason string where it would be too long with it. */
+function acknowledgeFilters(
+  type: number,
+  version: ProtocolVersion,
+  packetId: number,
+  count: number,
+  bytesMax: number,
+  reasonString: string | undefined,
+): Buffer {
+  const said = version === 5 && reasonString !== undefined ? Buffer.from(reasonString) : NOTHING;
+  const properties = said.length === 0 ? 0 : 3 + said.length;
+  const remaining = 2 + (version === 5 ? variableIntegerBytes(properties) + properties : 0) + count;
+  const size = 1 + variableIntegerBytes(remaining) + remaining;
+  if (size > bytesMax && properties > 0)
+    return acknowledgeFilters(type, version, packetId, count, bytesMax, undefined);
+  const bytes = Buffer.alloc(size);
   bytes[0] = type << 4;
-  const at = writeVariableInteger(bytes, 1, remaining);
-  bytes[at] = packetId >> 8;
-  bytes[at + 1] = packetId;
+  let at = bytes.writeUInt16BE(packetId, writeVariableInteger(bytes, 1, remaining));
+  if (properties === 0) return bytes;
+  at = writeVariableInteger(bytes, at, properties);
+  bytes[at] = REASON_STRING;
+  at = bytes.writeUInt16BE(said.length, at + 1);
+  said.copy(bytes, at);
   return bytes;
 }
+
+const NOTHING = Buffer.alloc(0);
+/** Property identifier (MQTT 5, 2.2.2.2). */
+const REASON_STRING = 0x1f;
 
 export interface Disconnect {
   readonly reasonCode: number;

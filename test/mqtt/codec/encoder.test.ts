@@ -225,6 +225,30 @@ describe('acknowledgements', () => {
     );
   });
 
+  it('with a reason string too, in MQTT 5, as long as it fits [MQTT-3.9.2-1] [MQTT-3.11.2-1]', () => {
+    const codes = fc.array(fc.constantFrom(0, 0x87), { minLength: 1, maxLength: 200 });
+    const reason = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 300 });
+    fc.assert(
+      fc.property(versions, packetId, codes, reason, (version, messageId, granted, reasonString) => {
+        for (const [cmd, encode] of [
+          ['suback', encodeSuback],
+          ['unsuback', encodeUnsuback],
+        ] as const) {
+          const plain = encode(version, messageId, granted)!;
+          const ours = encode(version, messageId, granted, undefined, reasonString)!;
+          if (version !== 5) expect(ours).toEqual(plain);
+          else {
+            const packet = { cmd, messageId, granted, properties: { reasonString } } as Packet;
+            expect(ours).toEqual(generate(packet, { protocolVersion: 5 }));
+            expect(encode(5, messageId, granted, ours.length, reasonString)).toEqual(ours);
+            expect(encode(5, messageId, granted, ours.length - 1, reasonString)).toEqual(plain);
+            expect(encode(5, messageId, granted, plain.length - 1, reasonString)).toBeNull();
+          }
+        }
+      }),
+    );
+  });
+
   it('are not sent to a client that takes less [MQTT-3.1.2-24]', () => {
     expect(encodeSuback(5, 1, [0, 0], 7)).toHaveLength(7);
     expect(encodeSuback(5, 1, [0, 0], 6)).toBeNull();

@@ -33,7 +33,7 @@ export function suite(): Benchmark.Suite {
   for (let i = 0; i < ROUTES; i++) ask(OP.DIST_ADD, writer => writeRoutes(writer, [route(i)]));
   for (let i = 0; i < RETAINED; i++)
     ask(OP.RETAIN_SET, writer => writeMessage(writer.text(TENANT).u53(0), message(topic(i), '21.5')));
-  store.store.endTurn();
+  store.finish();
   const attached = store.call(1, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
   const { instance } = readAttached(attached);
   ask(OP.INBOX_PULL, writer => writer.u53(instance).u53(1).u32(0xffff_ffff));

@@ -20,8 +20,8 @@ import { Wills } from './wills.js';
  *
  * Pushes: a message for an owner that is caught up and has credit goes out straight from the request that
  * brought it, in the batch that is sent when the turn is durable. Otherwise it waits in the range until a PULL,
- * and is read back in shares of `PUMP_MESSAGES_MAX`, never past the last durable one, and not to a thread whose
- * ring is full.
+ * and is read back in shares of `PUMP_MESSAGES_MAX` an owner and `PUMP_BYTES_MAX` a turn, never past the last durable
+ * one, and not to a thread whose ring is full.
  */
 export class InboxService implements Service {
   readonly range: Range;
@@ -330,7 +330,13 @@ export class InboxService implements Service {
     if (this.pumping.length === 0) return;
     const waiting = this.pumping;
     this.pumping = [];
-    for (const owner of waiting) {
+    const outBytes = out.bytes;
+    for (const [i, owner] of waiting.entries()) {
+      if (out.bytes - outBytes > PUMP_BYTES_MAX) {
+        // The rest is first in the next turn.
+        this.pumping = waiting.slice(i).concat(this.pumping);
+        break;
+      }
       owner.pumping = false;
       if (this.owners.get(owner.instance) !== owner || owner.credit === 0 || owner.cursor > owner.tail)
         continue;
@@ -432,9 +438,10 @@ export class InboxService implements Service {
     this.nowMs = nowMs;
     const due: DueEntry[] = [];
     this.coprocessor.sessions.expiry.due(reader, nowMs, TENANTS_PER_TICK, EXPIRED_PER_TICK, due);
-    if (due.length > 0) {
-      this.command.reset().u8(INBOX_COMMAND.EXPIRE).u53(nowMs).u32(due.length);
-      for (const { tenant, key } of due) this.command.text(tenant).blob(key);
+    for (let i = 0; i < due.length; i += EXPIRED_PER_COMMAND) {
+      const share = due.slice(i, i + EXPIRED_PER_COMMAND);
+      this.command.reset().u8(INBOX_COMMAND.EXPIRE).u53(nowMs).u32(share.length);
+      for (const { tenant, key } of share) this.command.text(tenant).blob(key);
       this.host.enqueue(OWN_COMMAND, this.command.copy());
     }
     due.length = 0;
@@ -465,6 +472,7 @@ const PUMP_MESSAGES_MAX = 256;
 const PUMP_BYTES_MAX = 256 * 1024;
 const TENANTS_PER_TICK = 512;
 const EXPIRED_PER_TICK = 1000;
+const EXPIRED_PER_COMMAND = 20;
 const COLLECTED_PER_TICK = 200;
 
 const COMMAND_OF: Readonly<Record<number, number>> = {

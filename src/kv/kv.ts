@@ -17,7 +17,7 @@
  * - All requests of a turn share one transaction and one flush; each sees what those before it did. A turn that
  *   cannot be committed for want of room leaves nothing behind: everyone in it gets UNAVAILABLE and memory is
  *   built again from the engine.
- * - Coprocessors know no clock, no randomness and no connection; commands carry the time. Keys carry the tenant,
+ * - What a coprocessor stores depends on no clock, no randomness and no connection; commands carry the time. Keys carry the tenant,
  *   and a range says where it begins and ends. Raft slips in between `Service` and `Coprocessor.mutate`: a
  *   command is then proposed, and `durable` comes when it is applied.
  * - Every record is stored with a checksum that is verified at each read, and the whole file is walked before it
@@ -29,8 +29,9 @@
  * transaction); without one, QoS 1, a second insert is a duplicate, as QoS 1 allows. So there is no table of
  * request numbers to keep.
  *
- * Limits: a turn takes in as much as its caller hands in (a poll of the mesh, POLL_BYTES_MAX);
- * keys KEY_BYTES_MAX.
+ * Limits: a turn applies what TURN_LIMITS allow (store.ts), so that a thread gets back to its event loop within 10 ms;
+ * its caller hands in no more while much is left over. Keys KEY_BYTES_MAX. One request is never divided: an INSERT into
+ * tens of thousands of inboxes takes its time.
  *
  * Difference from BifroMQ: it keeps WAL and state in two RocksDB instances with a flush each; here one LMDB
  * transaction holds both, and a commit costs one data flush and one of the meta page.

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.js';
 import { ByteReader, ByteWriter } from '../base/bytes.js';
+import type { Clock } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
 import { OP, STATUS } from '../contract/contract.js';
 import type { Engine, KvWriter } from './engine.js';
@@ -12,24 +13,38 @@ export interface StoreWire {
   congested(peer: number): boolean;
 }
 
+/** How much a turn applies at most; it goes over by one request. */
+export interface TurnLimits {
+  readonly operationsMax: number;
+  /** Bytes of requests. */
+  readonly bytesMax: number;
+  /** Milliseconds of applying; the flush comes on top. */
+  readonly durationMsMax: number;
+}
+
 /**
  * One engine, the services on it, and the turn: requests are gathered by `handleFrame`, applied in one write
  * transaction by `endTurn`, each seeing what the ones before it did, and answered when that is durable. Questions
- * that need no transaction are answered at once. Free of threads and clocks.
+ * that need no transaction are answered at once. Free of threads.
+ *
+ * What a turn has no share left for is first in the next, but for what was put off by a service: that is older than
+ * anything which still waits, so it comes before.
  */
 export class Store implements ServiceHost {
   private readonly engine: Engine;
   private readonly wire: StoreWire;
+  private readonly clock: Pick<Clock, 'monotonicMs'>;
+  private readonly limits: TurnLimits;
   private readonly services: Service[] = [];
-  /** Requests of this turn: peer + 1, length, frame. */
-  private turn = new ByteWriter(64 * 1024);
+  /** Requests from `queueAt` on that are not applied yet: peer + 1, length, frame. */
+  private queue = new ByteWriter(64 * 1024);
+  private queueAt = 0;
   private spare = new ByteWriter(64 * 1024);
-  private next = new ByteWriter(1024);
+  /** Of the same form: put off to the next turn. */
+  private readonly deferred = new ByteWriter(1024);
   private committing = false;
-  /** Something in this turn cannot wait for a later commit. */
+  /** Something that waits cannot wait for a later commit. */
   private urgent = false;
-  private turnRequests = 0;
-  private nextRequests = 0;
   private readonly turnReader = new ByteReader();
   private readonly bodyReader = new ByteReader();
   private readonly out = new FrameBatch();
@@ -39,9 +54,16 @@ export class Store implements ServiceHost {
   requests = 0;
   failures = 0;
 
-  constructor(engine: Engine, wire: StoreWire) {
+  constructor(
+    engine: Engine,
+    wire: StoreWire,
+    clock: Pick<Clock, 'monotonicMs'>,
+    limits: Partial<TurnLimits> = {},
+  ) {
     this.engine = engine;
     this.wire = wire;
+    this.clock = clock;
+    this.limits = { ...TURN_LIMITS, ...limits };
   }
 
   /** Adds a service and builds its memory from the engine. */
@@ -51,14 +73,14 @@ export class Store implements ServiceHost {
     coprocessor.reset(boundary, this.engine);
   }
 
-  /** Bytes of requests that wait for the end of the turn. The caller stops handing in frames above a bound. */
+  /** Bytes of requests that wait for a turn. The caller stops handing in frames above a bound. */
   get pendingBytes(): number {
-    return this.turn.length;
+    return this.queue.length - this.queueAt;
   }
 
   /** Whether the next `endTurn` has something to do. */
   get pending(): boolean {
-    return (this.turnRequests > 0 && this.urgent) || this.nextRequests > 0;
+    return this.deferred.length > 0 || (this.urgent && this.pendingBytes > 0);
   }
 
   /** Takes one frame from `peer`. The bytes are copied if they are still needed when this returns. */
@@ -76,9 +98,8 @@ export class Store implements ServiceHost {
       this.now.sendAll(this.wire.send);
       return;
     }
-    this.turnRequests++;
     if (!service.canWait(op)) this.urgent = true;
-    this.turn.u32(peer + 1).blob(bytes, start, end);
+    this.queue.u32(peer + 1).blob(bytes, start, end);
   }
 
   private serviceOf(op: number): Service {
@@ -97,8 +118,7 @@ export class Store implements ServiceHost {
   }
 
   requeue({ peer, op, callId }: Request, body: Uint8Array): void {
-    this.nextRequests++;
-    this.next
+    this.deferred
       .u32(peer + 1)
       .u32(body.length + 5)
       .u8(op)
@@ -106,27 +126,22 @@ export class Store implements ServiceHost {
       .raw(body);
   }
 
-  /** Applies what the turn brought, commits it, and sends the answers. Waits while a commit is under way. */
+  /** Applies a turn's share of what waits, commits it, and sends the answers. Waits while a commit is under way. */
   endTurn(): void {
     if (this.committing) return;
-    this.takeNext();
-    if (!this.urgent && this.turn.length < WAITING_BYTES_MAX) {
+    this.takeDeferred();
+    if (this.pendingBytes === 0 || (!this.urgent && this.pendingBytes < WAITING_BYTES_MAX)) {
       this.afterTurn();
       return;
     }
-    this.urgent = false;
-    const applying = this.turn;
-    this.turn = this.spare;
-    this.spare = applying;
-    this.turnRequests = 0;
+    const first = this.queueAt;
     this.committing = true;
     try {
       this.engine.write(
-        writer => this.applyAll(applying, writer),
+        writer => this.applyShare(writer),
         () => {
           this.committing = false;
           this.commits++;
-          applying.reset();
           this.out.sendAll(this.wire.send);
           this.afterTurn();
         },
@@ -134,23 +149,41 @@ export class Store implements ServiceHost {
     } catch (error) {
       if (!this.committing || !isFull(error)) throw error;
       this.committing = false;
-      this.giveUp(applying);
+      this.giveUp(first);
     }
+    this.dropApplied();
   }
 
-  private applyAll(applying: ByteWriter, writer: KvWriter): void {
-    const turn = this.turnReader.over(applying.bytes, 0, applying.length);
-    while (turn.remaining > 0) {
+  private applyShare(writer: KvWriter): void {
+    const { queue, clock } = this;
+    const { operationsMax, bytesMax, durationMsMax } = this.limits;
+    const bytesEnd = Math.min(queue.length, this.queueAt + bytesMax);
+    const lastMs = clock.monotonicMs() + durationMsMax;
+    const turn = this.turnReader.over(queue.bytes, this.queueAt, queue.length);
+    let operations = 0;
+    do {
       const peer = turn.u32() - 1;
       const length = turn.u32();
       const at = turn.position;
       turn.position += length;
+      this.queueAt = turn.position;
       const body = this.bodyReader.over(turn.bytes, at, at + length);
       const request: Request = { peer, op: body.u8(), callId: body.u32() };
       this.serviceOf(request.op).apply(request, body, writer, this.out);
-      this.requests++;
-    }
+      operations++;
+    } while (turn.position < bytesEnd && operations < operationsMax && clock.monotonicMs() < lastMs);
+    this.requests += operations;
     for (const service of this.services) service.finish(writer, this.out);
+  }
+
+  /** What is left is taken to the front once it is less than what is behind it. */
+  private dropApplied(): void {
+    const left = this.pendingBytes;
+    this.urgent = left > 0;
+    if (left > 0 && left > this.queueAt) return;
+    this.queue.bytes.copyWithin(0, this.queueAt, this.queue.length);
+    this.queue.length = left;
+    this.queueAt = 0;
   }
 
   private afterTurn(): void {
@@ -158,22 +191,34 @@ export class Store implements ServiceHost {
     this.now.sendAll(this.wire.send);
   }
 
-  /** What was put off until now comes behind what came in meanwhile. */
-  private takeNext(): void {
-    if (this.nextRequests === 0) return;
-    this.turn.raw(this.next.bytes, 0, this.next.length);
-    this.turnRequests += this.nextRequests;
-    this.next.reset();
-    this.nextRequests = 0;
+  private takeDeferred(): void {
+    if (this.deferred.length === 0) return;
+    const { queue, spare } = this;
+    spare
+      .reset()
+      .raw(this.deferred.bytes, 0, this.deferred.length)
+      .raw(queue.bytes, this.queueAt, queue.length);
+    this.deferred.reset();
+    this.replaceQueue();
     this.urgent = true;
   }
 
+  /** `spare` holds all that waits. */
+  private replaceQueue(): void {
+    const { queue } = this;
+    this.queue = this.spare;
+    this.spare = queue;
+    this.queueAt = 0;
+  }
+
   /** No room: nothing was done, everyone is told so, and memory follows the engine again. */
-  private giveUp(applying: ByteWriter): void {
+  private giveUp(first: number): void {
     this.failures++;
     this.out.clear();
+    // Not even begun: then nothing of what waits can be done.
+    if (this.queueAt === first) this.queueAt = this.queue.length;
     for (const service of this.services) service.failed(this.engine);
-    const turn = this.turnReader.over(applying.bytes, 0, applying.length);
+    const turn = this.turnReader.over(this.queue.bytes, first, this.queueAt);
     while (turn.remaining > 0) {
       const peer = turn.u32() - 1;
       const body = this.bodyReader.over(turn.blob());
@@ -181,24 +226,45 @@ export class Store implements ServiceHost {
       const callId = body.u32();
       if (peer >= 0 && callId !== 0) this.now.reply(peer, callId, UNAVAILABLE);
     }
-    applying.reset();
     this.now.sendAll(this.wire.send);
   }
 
   /** To be called about once a second. */
   tick(nowMs: number): void {
     for (const service of this.services) service.tick(nowMs, this.engine, this.now);
-    if (this.turnRequests > 0) this.urgent = true;
+    if (this.pendingBytes > 0) this.urgent = true;
     this.now.sendAll(this.wire.send);
   }
 
-  /** A thread died: nobody waits for it any more, and what was its own goes. */
+  /**
+   * A thread died: nobody waits for it any more, and what was its own goes in the next turn, before anything that
+   * its successor asks. What it had asked and is not done yet is left undone.
+   */
   peerLost(peer: number, nowMs: number): void {
+    this.dropRequests(peer);
     for (const service of this.services) service.peerLost(peer, nowMs, this.now);
     this.now.sendAll(this.wire.send);
   }
+
+  private dropRequests(peer: number): void {
+    this.takeDeferred();
+    this.spare.reset();
+    const waiting = this.turnReader.over(this.queue.bytes, this.queueAt, this.queue.length);
+    while (waiting.remaining > 0) {
+      const start = waiting.position;
+      const asker = waiting.u32() - 1;
+      const length = waiting.u32();
+      waiting.position += length;
+      if (asker !== peer) this.spare.raw(waiting.bytes, start, waiting.position);
+    }
+    this.replaceQueue();
+  }
 }
 
+/**
+ * Measured with `load retained --retained 1000000`; see node/store-worker.ts.
+ */
+const TURN_LIMITS: TurnLimits = { operationsMax: 256, bytesMax: 512 * 1024, durationMsMax: 4 };
 /** Requests that can wait are committed when there are this many bytes of them. */
 const WAITING_BYTES_MAX = 256 * 1024;
 const UNAVAILABLE = Uint8Array.of(STATUS.UNAVAILABLE);

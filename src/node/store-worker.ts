@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { MessagePort } from 'node:worker_threads';
+import { ShoalError } from '../base/errors.js';
 import {
   COMMIT_OPERATIONS,
   COMMIT_SECONDS,
@@ -33,7 +34,7 @@ import { AsyncBell } from '../shard/io/async-bell.js';
 import { TurnLoop } from '../shard/io/loop.js';
 import { pinThread } from '../shard/io/pin.js';
 import { Mesh } from '../shard/mesh.js';
-import type { LinkMemory, MeshPart } from '../shard/shard.js';
+import type { LinkMemory, MeshPart, PeerFrameHandler } from '../shard/shard.js';
 import { hashKeys } from '../topic/hash.js';
 import type { Config } from './config.js';
 import { sampleRings } from './ring-metrics.js';
@@ -118,6 +119,28 @@ function report(port: MessagePort, level: 'info' | 'warn', fields: object, messa
 }
 
 const TICK_MS = 1000;
+const CLOCK = { monotonicMs: () => performance.now() };
+/** Frames of one poll: so many questions to dist take about 3 ms. */
+const POLL_FRAMES_MAX = 1024;
+/** With more than this left over from the turns before, frames stay in their rings. */
+const BACKLOG_BYTES_MAX = 256 * 1024;
+
+/** Takes frames in only while the store keeps up with them. */
+class StoreMesh extends Mesh {
+  private readonly isBehind: () => boolean;
+
+  constructor(part: MeshPart, onFrame: PeerFrameHandler, isBehind: () => boolean) {
+    super(part, new AsyncBell(part), onFrame, { holdCongested: true, pollFramesMax: POLL_FRAMES_MAX });
+    this.isBehind = isBehind;
+  }
+
+  override poll(): number {
+    if (!this.isBehind()) return super.poll();
+    this.wake();
+    this.more = true;
+    return 0;
+  }
+}
 
 class StoreWorker {
   readonly stopped: Promise<void>;
@@ -130,6 +153,7 @@ class StoreWorker {
   private readonly timer: NodeJS.Timeout;
   private readonly vitals: Closable;
   private inbox: InboxService | undefined;
+  private failed = false;
   private gauges: () => void = () => undefined;
   private stop: () => void = () => undefined;
   private fail: (error: unknown) => void = () => undefined;
@@ -140,18 +164,25 @@ class StoreWorker {
     this.counters = new CounterBlock(input.metrics);
     this.stopped = new Promise((resolve, reject) => {
       this.stop = resolve;
-      this.fail = reject;
+      this.fail = error => {
+        this.failed = true;
+        reject(error);
+      };
     });
     this.engine = new LmdbEngine({
       path: join(config.node.dataDir, `${role}-${index}`),
       durability: config.storage.durability,
     });
-    this.mesh = new Mesh(input.part, new AsyncBell(input.part), this.onFrame, { holdCongested: true });
+    this.mesh = new StoreMesh(input.part, this.onFrame, () => this.store.pendingBytes > BACKLOG_BYTES_MAX);
     this.mesh.onDrained = () => this.loop.schedule();
-    this.store = new Store(new MeteredEngine(this.engine, this.counters), {
-      send: (peer, bytes, start, end) => this.mesh.send(peer, bytes, start, end),
-      congested: peer => this.mesh.port(peer)?.congested ?? false,
-    });
+    this.store = new Store(
+      new MeteredEngine(this.engine, this.counters),
+      {
+        send: (peer, bytes, start, end) => this.mesh.send(peer, bytes, start, end),
+        congested: peer => this.mesh.port(peer)?.congested ?? false,
+      },
+      CLOCK,
+    );
     if (role === 'match') this.addDist(input);
     else this.addInboxAndRetain(input);
     this.store.endTurn();
@@ -159,7 +190,10 @@ class StoreWorker {
     this.timer = setInterval(this.tick, TICK_MS);
     this.vitals = startVitals(this.counters);
     this.port.on('message', this.onControl);
-    post(this.port, { kind: 'ready' });
+    // What a crash left must be put in order before anything else is done.
+    if (this.store.failures > 0)
+      this.fail(new ShoalError('SHOAL_STORAGE_FULL', `no room to begin in ${config.node.dataDir}`));
+    else post(this.port, { kind: 'ready' });
   }
 
   private addDist({ config, hashSeed, mqttPeers }: StoreWorkerInput): void {
@@ -188,10 +222,14 @@ class StoreWorker {
       this.store,
       callIdSeed(),
     );
-    const retainCoprocessor = new RetainCoprocessor(FIRST_RANGE_ID, {
-      messagesMax: limits.retainedMessagesMax,
-      bytesMax: limits.retainedBytesMax,
-    });
+    const retainCoprocessor = new RetainCoprocessor(
+      FIRST_RANGE_ID,
+      {
+        messagesMax: limits.retainedMessagesMax,
+        bytesMax: limits.retainedBytesMax,
+      },
+      CLOCK,
+    );
     const retain = new RetainService(
       rangeOf(SERVICE.RETAIN, retainCoprocessor),
       retainCoprocessor,
@@ -252,9 +290,9 @@ class StoreWorker {
 
   private readonly onControl = (control: StoreControl): void => {
     if (control.kind === 'stop') {
-      this.mesh.poll();
+      this.finish();
       this.tick(); // has writes that were held back committed as well
-      this.endTurn();
+      this.finish();
       this.mesh.flush();
       this.stop();
       return;
@@ -264,12 +302,15 @@ class StoreWorker {
     } catch (error) {
       this.fail(error);
     }
-    // What the dead one leaves is cleared away before its successor's first word, which may wait in the new ring.
-    this.endTurn();
     if (control.kind === 'peer-replaced') this.mesh.replace(control.peer, control.link);
     else this.mesh.remove(control.peer);
     this.loop.schedule();
   };
+
+  /** Does all that has come in. */
+  private finish(): void {
+    while ((this.mesh.poll() > 0 || this.store.pending) && !this.failed) this.endTurn();
+  }
 
   async close(): Promise<void> {
     clearInterval(this.timer);

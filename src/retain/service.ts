@@ -75,10 +75,12 @@ export class RetainService implements Service {
   tick(nowMs: number, reader: KvReader): void {
     const due: DueEntry[] = [];
     this.coprocessor.dueIndex.due(reader, nowMs, TENANTS_PER_TICK, EXPIRED_PER_TICK, due);
-    if (due.length === 0) return;
-    this.command.reset().u32(due.length);
-    for (const { tenant, key } of due) this.command.text(tenant).blob(key);
-    this.host.enqueue(EXPIRE, this.command.copy());
+    for (let i = 0; i < due.length; i += EXPIRED_PER_COMMAND) {
+      const share = due.slice(i, i + EXPIRED_PER_COMMAND);
+      this.command.reset().u32(share.length);
+      for (const { tenant, key } of share) this.command.text(tenant).blob(key);
+      this.host.enqueue(EXPIRE, this.command.copy());
+    }
   }
 
   peerLost(): void {
@@ -89,3 +91,4 @@ export class RetainService implements Service {
 const EXPIRE = OWN_OP + 20;
 const TENANTS_PER_TICK = 512;
 const EXPIRED_PER_TICK = 2000;
+const EXPIRED_PER_COMMAND = 50;

@@ -13,7 +13,7 @@ import { SERVICE } from '../../src/kv/keys.js';
 import { FIRST_RANGE_ID } from '../../src/kv/kv.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { wholeService } from '../../src/kv/range.js';
-import { Store } from '../../src/kv/store.js';
+import { Store, type TurnLimits } from '../../src/kv/store.js';
 import { RetainCoprocessor, type RetainLimits } from '../../src/retain/retain.js';
 import { RetainService } from '../../src/retain/service.js';
 import { hashKeys } from '../../src/topic/hash.js';
@@ -33,6 +33,7 @@ export interface HarnessOptions {
   readonly groupMembersMax?: number;
   readonly mqttPeers?: readonly number[];
   readonly callIdSeed?: number;
+  readonly turn?: Partial<TurnLimits>;
 }
 
 export const TENANT = 'acme';
@@ -46,22 +47,31 @@ export class StoreHarness {
   readonly inbox: InboxService;
   readonly retain: RetainService;
   readonly sent: Sent[] = [];
+  /** Milliseconds that pass at each look at the clock. */
+  msPerLook = 0;
+  private nowMs = 0;
+  private readonly clock = { monotonicMs: () => (this.nowMs += this.msPerLook) };
   readonly congestedPeers = new Set<number>();
   readonly absentPeers = new Set<number>();
   private callId = 0;
 
   constructor(options: HarnessOptions = {}) {
     this.engine = options.engine ?? new MemoryEngine();
-    this.store = new Store(this.engine, {
-      send: (peer, bytes, start, end) => {
-        const reader = new ByteReader(Buffer.from(bytes.subarray(start, end)));
-        const op = reader.u8();
-        const callId = reader.u32();
-        this.sent.push({ peer, op, callId, body: Buffer.from(reader.raw(reader.remaining)) });
-        return !this.absentPeers.has(peer);
+    this.store = new Store(
+      this.engine,
+      {
+        send: (peer, bytes, start, end) => {
+          const reader = new ByteReader(Buffer.from(bytes.subarray(start, end)));
+          const op = reader.u8();
+          const callId = reader.u32();
+          this.sent.push({ peer, op, callId, body: Buffer.from(reader.raw(reader.remaining)) });
+          return !this.absentPeers.has(peer);
+        },
+        congested: peer => this.congestedPeers.has(peer),
       },
-      congested: peer => this.congestedPeers.has(peer),
-    });
+      this.clock,
+      options.turn,
+    );
     const peers = options.mqttPeers ?? [1, 2];
     const range = (service: number) => ({
       id: FIRST_RANGE_ID,
@@ -90,11 +100,15 @@ export class StoreHarness {
       this.store,
       options.callIdSeed ?? 0,
     );
-    const retain = new RetainCoprocessor(FIRST_RANGE_ID, {
-      messagesMax: 1_000_000,
-      bytesMax: 2 ** 40,
-      ...options.retain,
-    });
+    const retain = new RetainCoprocessor(
+      FIRST_RANGE_ID,
+      {
+        messagesMax: 1_000_000,
+        bytesMax: 2 ** 40,
+        ...options.retain,
+      },
+      this.clock,
+    );
     this.retain = new RetainService({ ...range(SERVICE.RETAIN), coprocessor: retain }, retain, this.store);
     this.store.add(this.dist);
     this.store.add(this.inbox);
@@ -122,13 +136,19 @@ export class StoreHarness {
     return at < 0 ? undefined : new ByteReader(this.sent.splice(at, 1)[0]!.body);
   }
 
-  /** Asks and ends the turn; the reply, or a failure if there is none. */
+  /** Asks and ends all turns; the reply, or a failure if there is none. */
   call(peer: number, op: number, fill: (writer: ByteWriter) => void): ByteReader {
     const callId = this.ask(peer, op, fill);
-    this.store.endTurn();
+    this.finish();
     const reply = this.reply(callId);
     if (reply === undefined) throw new Error(`no reply to op ${op}`);
     return reply;
+  }
+
+  /** As many turns as what waits takes. */
+  finish(): void {
+    do this.store.endTurn();
+    while (this.store.pending);
   }
 
   /** Takes all frames with this op out of what was sent. */

@@ -118,6 +118,7 @@ export class Broker {
   private random = 1;
   private clients = 0;
   private lives = 0;
+  private readonly clock = { monotonicMs: () => this.monotonicMs };
 
   constructor(options: BrokerOptions = {}) {
     this.options = options;
@@ -216,7 +217,7 @@ export class Broker {
   }
 
   private openMatch(): Store {
-    const store = new Store(this.matchEngine, this.wireOf(this.matchPeer));
+    const store = new Store(this.matchEngine, this.wireOf(this.matchPeer), this.clock);
     const coprocessor = new DistCoprocessor(hashKeys(SEED), this.limits.sharedGroupMembersMax);
     const range = {
       id: FIRST_RANGE_ID,
@@ -238,7 +239,7 @@ export class Broker {
   }
 
   private openApply(): Store {
-    const store = new Store(this.applyEngine, this.wireOf(this.applyPeer));
+    const store = new Store(this.applyEngine, this.wireOf(this.applyPeer), this.clock);
     const inbox = new InboxCoprocessor(FIRST_RANGE_ID, this.limits);
     const inboxRange = { id: FIRST_RANGE_ID, service: SERVICE.INBOX, boundary: wholeService(SERVICE.INBOX) };
     this.inbox = new InboxService(
@@ -249,10 +250,14 @@ export class Broker {
       ++this.lives,
     );
     const { retainedMessagesMax, retainedBytesMax } = this.limits;
-    const retain = new RetainCoprocessor(FIRST_RANGE_ID, {
-      messagesMax: retainedMessagesMax,
-      bytesMax: retainedBytesMax,
-    });
+    const retain = new RetainCoprocessor(
+      FIRST_RANGE_ID,
+      {
+        messagesMax: retainedMessagesMax,
+        bytesMax: retainedBytesMax,
+      },
+      this.clock,
+    );
     const retainRange = {
       id: FIRST_RANGE_ID,
       service: SERVICE.RETAIN,

@@ -23,6 +23,18 @@ static void release(struct client *client) {
   client->state = CLIENT_CLOSED;
   client->carry_length = 0;
   client->out.start = client->out.end = 0;
+  client->open_frame = 0;
+}
+
+void client_seal(struct client *client) {
+  if (!client->open_frame) return;
+  size_t length = client->open_frame, header = websocket_header_size(length);
+  uint8_t *payload = client->out.data + client->out.end - length;
+  uint8_t *frame = payload - WEBSOCKET_HEADER_MAX;
+  memmove(frame + header, payload, length);
+  websocket_seal(frame, 2, length);
+  client->out.end -= WEBSOCKET_HEADER_MAX - header;
+  client->open_frame = 0;
 }
 
 static void fail(struct client *client, const char *why) {
@@ -49,6 +61,7 @@ void client_open(struct client *client, struct loop *loop, uint32_t index, bool 
   client->persistent = persistent;
   client->version = (uint8_t)options->version;
   client->websocket = options->websocket;
+  client->batches = options->ws_batch;
   if (client->websocket) {
     if (!client->reader) client->reader = allocate(1, sizeof *client->reader);
     *client->reader = (struct websocket_reader){0};
@@ -74,6 +87,7 @@ void client_close(struct client *client, bool forget_session) {
   if (client->state == CLIENT_READY) {
     uint8_t packet[16];
     client_write(client, packet, mqtt_put_disconnect(packet, client->version, forget_session));
+    client_seal(client);
     buffer_send(&client->out, client->fd);
   }
   release(client);
@@ -207,6 +221,7 @@ static void receive(struct client *client, size_t carried, size_t fresh) {
   }
   if (client->websocket) {
     bool closed = false;
+    client_seal(client);
     size_t before = buffer_length(&client->out);
     fresh = websocket_unwrap(client->reader, data + carried, fresh, &client->out, &closed);
     if (buffer_length(&client->out) > before) loop_touch(client->loop, client);
@@ -245,6 +260,7 @@ static void watch(struct client *client, bool wants_write) {
 
 void client_flush(struct client *client) {
   if (client->state == CLIENT_CLOSED || client->state == CLIENT_CONNECTING) return;
+  client_seal(client);
   enum buffer_sent sent = buffer_send(&client->out, client->fd);
   if (sent == BUFFER_BROKEN) return fail(client, strerror(errno));
   watch(client, sent == BUFFER_BLOCKED);

@@ -16,8 +16,9 @@ struct client {
   int fd;
   uint32_t index; /* counted over all roles; also chooses the source address */
   uint8_t state, version;
-  bool websocket, dirty, wants_write, persistent;
+  bool websocket, batches, dirty, wants_write, persistent;
   struct buffer out;
+  uint32_t open_frame; /* payload bytes at the end of `out` whose WebSocket header is still to be written */
   uint8_t *carry; /* the beginning of a packet whose rest has not come yet */
   uint32_t carry_length, carry_capacity;
   struct websocket_reader *reader; /* NULL on TCP */
@@ -32,18 +33,27 @@ void client_close(struct client *client, bool forget_session);
 void client_event(struct client *client, uint32_t events);
 void client_flush(struct client *client);
 
+/* Writes the header of the frame that gathers packets until the flush. */
+void client_seal(struct client *client);
+
+/* Bytes to leave free in front of a packet for a frame's header. */
+static inline size_t client_header_room(const struct client *client, size_t length) {
+  if (!client->websocket) return 0;
+  if (client->batches) return client->open_frame ? 0 : WEBSOCKET_HEADER_MAX;
+  return websocket_header_size(length);
+}
+
 /* Room to write one packet of `length` bytes in place; client_commit with the same length then queues it. */
 static inline uint8_t *client_reserve(struct client *client, size_t length) {
-  size_t header = client->websocket ? websocket_header_size(length) : 0;
+  size_t header = client_header_room(client, length);
   return buffer_reserve(&client->out, header + length) + header;
 }
 
 static inline void client_commit(struct client *client, size_t length) {
-  if (client->websocket) {
-    websocket_seal(client->out.data + client->out.end, 2, length);
-    client->out.end += websocket_header_size(length);
-  }
-  client->out.end += length;
+  size_t header = client_header_room(client, length);
+  if (client->websocket && client->batches) client->open_frame += (uint32_t)length;
+  else if (client->websocket) websocket_seal(client->out.data + client->out.end, 2, length);
+  client->out.end += header + length;
   loop_touch(client->loop, client);
 }
 

@@ -31,6 +31,7 @@ static const char help[] =
     "Where to:\n"
     "  --host ADDR (127.0.0.1)   IPv4 address        --port N (1883; 8080 with --ws)\n"
     "  --ws                      over WebSocket      --ws-path PATH (/mqtt)\n"
+    "  --ws-batch                one frame for all packets that a client sends at a time, instead of one for each\n"
     "  --version 4|5 (4)         3.1.1 or 5          --user NAME --password TEXT\n"
     "  --pid PID                 the broker's process: report its CPU time and memory\n"
     "  --sources N (auto)        spread clients over 127.0.0.1 .. 127.0.0.N, 20000 on each\n"
@@ -63,7 +64,7 @@ static const char help[] =
     "  load pairs -P 200 --rate 100 --qos 1 --ws\n";
 
 enum {
-  OPTION_HOST = 256, OPTION_PORT, OPTION_WS, OPTION_WS_PATH, OPTION_VERSION, OPTION_USER, OPTION_PASSWORD, OPTION_PID,
+  OPTION_HOST = 256, OPTION_PORT, OPTION_WS, OPTION_WS_BATCH, OPTION_WS_PATH, OPTION_VERSION, OPTION_USER, OPTION_PASSWORD, OPTION_PID,
   OPTION_SOURCES, OPTION_BURST, OPTION_QOS, OPTION_SUB_QOS, OPTION_PAYLOAD, OPTION_WINDOW, OPTION_WINDOW_BY,
   OPTION_RATE, OPTION_FILTERS, OPTION_FILTERS_PER_PACKET, OPTION_WILD, OPTION_RETAINED, OPTION_PRIME, OPTION_ORDERED,
   OPTION_WARMUP, OPTION_SECONDS, OPTION_DRAIN, OPTION_SETTLE, OPTION_STALL, OPTION_HUMAN, OPTION_HELP,
@@ -73,6 +74,7 @@ static const struct option long_options[] = {
     {"host", 1, 0, OPTION_HOST},
     {"port", 1, 0, OPTION_PORT},
     {"ws", 0, 0, OPTION_WS},
+    {"ws-batch", 0, 0, OPTION_WS_BATCH},
     {"ws-path", 1, 0, OPTION_WS_PATH},
     {"version", 1, 0, OPTION_VERSION},
     {"user", 1, 0, OPTION_USER},
@@ -131,6 +133,7 @@ static void apply(struct options *o, int option, const char *name) {
     case OPTION_HOST: o->host = optarg; break;
     case OPTION_PORT: o->port = (int)whole(name, optarg, 1, 65535); break;
     case OPTION_WS: o->websocket = true; break;
+    case OPTION_WS_BATCH: o->websocket = o->ws_batch = true; break;
     case OPTION_WS_PATH: o->ws_path = optarg; break;
     case OPTION_VERSION: o->version = (int)whole(name, optarg, 4, 5); break;
     case OPTION_USER: o->user = optarg; break;

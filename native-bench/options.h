@@ -24,7 +24,7 @@ struct options {
   const char *scenario_name;
   const char *host, *ws_path, *user, *password;
   int port, version, qos, subscriber_qos, pid;
-  bool websocket, human, ordered;
+  bool websocket, ws_batch, human, ordered;
   uint32_t publishers, subscribers, connections, window, payload, sources, connect_burst;
   uint32_t filters, filters_per_packet, wild_percent, retained, prime;
   enum window_by window_by;

@@ -62,7 +62,7 @@ void report_begin(const struct options *options) {
   human = options->human;
   if (!human) putchar('{');
   report_text("scenario", options->scenario_name);
-  report_text("transport", options->websocket ? "ws" : "tcp");
+  report_text("transport", !options->websocket ? "tcp" : options->ws_batch ? "ws, batched frames" : "ws");
   report_text("mqtt", options->version == 5 ? "5" : "3.1.1");
 }
 

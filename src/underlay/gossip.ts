@@ -61,7 +61,7 @@ export class Gossip {
     for (const parcel of parcels) {
       if (rumours.size === 0) return;
       const left = DATAGRAM_BUDGET_BYTES - parcel.bytes;
-      if (parcel.path !== 'datagram' || left < SPACE_BYTES_MIN) continue;
+      if (parcel.isTold || parcel.path !== 'datagram' || left < SPACE_BYTES_MIN) continue;
       const before = parcel.messages.length;
       parcel.bytes += rumours.take(parcel.toId, left, hosts, parcel.messages);
       this.counters.rumoursSent += parcel.messages.length - before;
@@ -74,6 +74,6 @@ export class Gossip {
     const bytes = this.view.rumours.take(id, budgetBytes, this.view.hosts, messages);
     if (messages.length === 0) return;
     this.counters.rumoursSent += messages.length;
-    this.outbox.add({ to: address, toId: id, path, messages, bytes });
+    this.outbox.add({ to: address, toId: id, path, messages, bytes, isTold: true });
   }
 }

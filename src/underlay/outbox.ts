@@ -15,6 +15,8 @@ export interface Parcel extends Send {
   /** Who is expected there; 0 when that is not known. */
   readonly toId: HostId;
   bytes: number;
+  /** Carries rumours already, as many as are meant for it. */
+  readonly isTold: boolean;
 }
 
 /** Gathers the messages of a turn by destination. What no datagram can carry goes by stream. */
@@ -38,7 +40,7 @@ export class Outbox {
       parcel.bytes += bytes;
       return;
     }
-    parcels.push({ to, toId, path: way, messages: [message], bytes });
+    parcels.push({ to, toId, path: way, messages: [message], bytes, isTold: false });
   }
 
   /** A whole packet, not merged with others. */

@@ -64,11 +64,11 @@ export class StreamServer {
       security === undefined
         ? createServer()
         : createTlsServer({
-            secureContext: security.context,
+            ...security.files,
             requestCert: security.isMutual,
             rejectUnauthorized: security.isMutual,
             handshakeTimeout: FRAME_TIMEOUT_MS,
-          } as object);
+          });
     this.server.on('connection', socket => this.accept(socket, security === undefined));
     if (security === undefined) return;
     this.server.on('secureConnection', (socket: Socket) => this.secured(socket));

@@ -1,4 +1,4 @@
-import { createSecureContext, type SecureContext } from 'node:tls';
+import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { ShoalError } from '../../base/errors.js';
 
 /** Contents of PEM files. */
@@ -15,20 +15,16 @@ export interface StreamTls {
 /** TLS for streams in both directions. */
 export interface StreamSecurity {
   readonly context: SecureContext;
+  /** The same for a server, which makes a context of its own. */
+  readonly files: SecureContextOptions;
   readonly isMutual: boolean;
 }
 
 /** Throws SHOAL_TLS_CERTIFICATE. */
-export function streamSecurity(tls: StreamTls): StreamSecurity {
-  const { cert, key, ca } = tls;
+export function streamSecurity({ cert, key, ca }: StreamTls): StreamSecurity {
+  const files = { cert, key, minVersion: 'TLSv1.3' as const, ...(ca === undefined ? {} : { ca }) };
   try {
-    const context = createSecureContext({
-      cert,
-      key,
-      minVersion: 'TLSv1.3',
-      ...(ca === undefined ? {} : { ca }),
-    });
-    return { context, isMutual: ca !== undefined };
+    return { context: createSecureContext(files), files, isMutual: ca !== undefined };
   } catch (error) {
     const { message } = error as Error;
     throw new ShoalError('SHOAL_TLS_CERTIFICATE', `cluster.tls: ${message}`, { cause: error });

@@ -330,3 +330,87 @@ describe('a store without room', () => {
     expect(readRoutes(restarted.reply(callId)!)).toHaveLength(1);
   });
 });
+
+describe('a turn', () => {
+  const set = (store: StoreHarness, topic: string, payload = 'x', peer = 1) =>
+    store.ask(peer, OP.RETAIN_SET, writer =>
+      writeMessage(writer.text(TENANT).u53(0), message(topic, payload)),
+    );
+
+  /** How many of the calls have been answered after each turn. */
+  function answered(store: StoreHarness, calls: readonly number[]): number[] {
+    const out: number[] = [];
+    let count = 0;
+    while (store.store.pending) {
+      store.store.endTurn();
+      count += calls.filter(callId => store.reply(callId) !== undefined).length;
+      out.push(count);
+    }
+    return out;
+  }
+
+  it('applies so many requests at most, in order, and leaves the rest to the next', () => {
+    const store = new StoreHarness({ turn: { operationsMax: 3 } });
+    const calls = ['a', 'b', 'c', 'd', 'a', 'b', 'c'].map((topic, i) => set(store, topic, `${i}`));
+    store.store.endTurn();
+    expect(calls.map(callId => store.reply(callId) !== undefined)).toEqual([
+      ...[true, true, true],
+      ...[false, false, false, false],
+    ]);
+    expect(store.retain.messages).toBe(3);
+    expect(answered(store, calls)).toEqual([3, 4]);
+    expect(store.retain.messages).toBe(4);
+  });
+
+  it('applies so many bytes at most, but always one request', () => {
+    const store = new StoreHarness({ turn: { bytesMax: 1000 } });
+    const calls = ['a', 'b', 'c', 'd', 'e', 'f'].map((topic, i) =>
+      set(store, topic, 'x'.repeat(i < 2 ? 5000 : 400)),
+    );
+    expect(answered(store, calls)).toEqual([1, 2, 5, 6]);
+  });
+
+  it('applies for so long at most, but always one request', () => {
+    const store = new StoreHarness({ turn: { durationMsMax: 10 } });
+    store.msPerLook = 4;
+    const calls = ['a', 'b', 'c', 'd'].map(topic => set(store, topic));
+    expect(answered(store, calls)).toEqual([3, 4]);
+    store.msPerLook = 100;
+    expect(answered(store, [set(store, 'e'), set(store, 'f')])).toEqual([1, 2]);
+  });
+
+  it('without room ends badly for those in it, and not for those in the next', () => {
+    const engine = new FullEngine();
+    const store = new StoreHarness({ engine, turn: { operationsMax: 2 } });
+    const calls = ['a', 'b', 'c'].map(topic => set(store, topic));
+    engine.full = true;
+    store.store.endTurn();
+    engine.full = false;
+    store.store.endTurn();
+    expect(calls.map(callId => store.reply(callId)?.u8())).toEqual([
+      STATUS.UNAVAILABLE,
+      STATUS.UNAVAILABLE,
+      STATUS.OK,
+    ]);
+    expect(store.retain.messages).toBe(1);
+  });
+
+  it('does first what a dead thread leaves, and none of what it had still asked', () => {
+    const store = new StoreHarness({ turn: { operationsMax: 2 } });
+    const attach = (peer: number, clientId: string) =>
+      store.ask(peer, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId }));
+    const attached = attach(1, 'a');
+    store.finish();
+    const { instance } = readAttached(store.reply(attached)!);
+    const others = [set(store, 'x', 'x', 2), set(store, 'y', 'x', 2), set(store, 'z', 'x', 2)];
+    const unheard = attach(1, 'b');
+    store.store.peerLost(1, 5000);
+    // Of its successor, whose connections are numbered anew.
+    const again = attach(1, 'a');
+    store.finish();
+    expect(readAttached(store.reply(again)!)).toMatchObject({ instance, present: true });
+    expect(store.reply(unheard)).toBeUndefined();
+    expect(others.every(callId => store.reply(callId)?.u8() === STATUS.OK)).toBe(true);
+    expect(store.inbox.attached).toBe(1);
+  });
+});

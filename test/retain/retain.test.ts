@@ -177,7 +177,7 @@ describe('retained messages', () => {
         writeMessage(writer.text(TENANT).u53(0), message(`dev/${i}/z`, 'x')),
       );
     }
-    store.store.endTurn();
+    store.finish();
     const first = page(store, 'dev/+/z');
     expect(first.more).toBe(true);
     expect(first.topics.length).toBeGreaterThan(100);
@@ -185,5 +185,20 @@ describe('retained messages', () => {
     expect(scan(store, 'dev/+/z')).toHaveLength(3000);
     expect(page(store, 'dev/2999/z')).toMatchObject({ topics: ['dev/2999/z'], more: false });
     expect(page(store, 'nothing/+/here')).toMatchObject({ topics: [], more: false });
+  });
+
+  it('works for so long per call, and comes to an end however slow the store is', () => {
+    const store = new StoreHarness();
+    const topics = Array.from({ length: 300 }, (_, i) => `dev/${1000 + i}/a`);
+    for (const topic of topics) set(store, topic, 'x');
+    expect(page(store, 'dev/#')).toMatchObject({ topics, more: false });
+    store.msPerLook = 1000;
+    const first = page(store, 'dev/#');
+    expect(first.more).toBe(true);
+    expect(first.topics.length).toBeGreaterThan(0);
+    expect(first.topics.length).toBeLessThan(30);
+    expect(scan(store, 'dev/#')).toEqual(topics);
+    expect(scan(store, 'dev/+/a')).toEqual(topics);
+    expect(scan(store, 'dev/+/b')).toEqual([]);
   });
 });

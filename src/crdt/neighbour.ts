@@ -17,12 +17,17 @@ export class Neighbour {
   readonly bit: number;
   /** Number of the news to send next. */
   cursor: number;
-  /** When it gets the root digest. */
+  /** When it gets the root digest; `quietRootDueMs` is the latest time that news may put this off to. */
   rootDueMs: number;
+  quietRootDueMs = Number.POSITIVE_INFINITY;
   /** In the order of sending; at most `windowDeltas`. */
   unacked: Outgoing[] = [];
+  /** Not later than the first resend that is due; Infinity without any. */
+  resendDueMs = Number.POSITIVE_INFINITY;
   /** There was news that did not fit in the window. */
   isBlocked = false;
+  /** It is pushed news; otherwise it is shown the root some time after. */
+  isEager = true;
   /** It did not acknowledge for long; it gets no deltas until it is heard. */
   isSilent = false;
   /** Repairs in a row, and when the last of them began. */

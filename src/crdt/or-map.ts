@@ -10,8 +10,8 @@ const KEY_SEED = 0x1f83d9ab;
 
 /** What one call changed in a map: the news in it, which is itself a delta to send on, and what was no news. */
 export class Applied {
-  /** Keys whose set of values changed. */
-  readonly keys = new Set<string>();
+  /** Keys whose set of values changed; one that was overwritten may be named more than once. */
+  readonly keys: string[] = [];
   /** Dots that began to live. */
   readonly dots: Dot[] = [];
   /** Ranges that were not wholly dropped before: triples `replica, from, to`. */
@@ -201,7 +201,7 @@ export class OrMap {
     }
     this.digest.add(dot);
     applied.dots.push(dot);
-    applied.keys.add(key);
+    applied.keys.push(key);
     this.linkToKey(dot, applied);
   }
 
@@ -257,7 +257,7 @@ export class OrMap {
     const { key } = dot.entry;
     dot.isLive = false;
     this.digest.remove(dot);
-    applied.keys.add(key);
+    applied.keys.push(key);
     let before = this.keyDots.get(key)!;
     if (before === dot) {
       if (dot.nextOfKey === undefined) this.keyDots.delete(key);

@@ -79,6 +79,7 @@ export class Reconciliation {
     if (theirs.low === digest.low >>> 0 && theirs.high === digest.high >>> 0) {
       if (neighbour !== undefined) {
         neighbour.rootDueMs = this.nextRootMs(nowMs);
+        neighbour.quietRootDueMs = neighbour.rootDueMs;
         neighbour.repairs = 0;
       }
       return;
@@ -179,6 +180,7 @@ export class Reconciliation {
     neighbour.repairs = Math.min(neighbour.repairs + 1, 16);
     const delayMs = Math.min(digestMs, repairMs * 2 ** neighbour.repairs);
     neighbour.rootDueMs = nowMs + delayMs * 0.75 + this.jitter(delayMs * 0.5);
+    neighbour.isEager = true;
   }
 
   /** A limit cut the answer off: the rest is not a failure, so it follows soon. */
@@ -190,7 +192,7 @@ export class Reconciliation {
 
   /** Lists our dots in `ranges`, cut between key hashes into pages; what exceeds the pages is left to another round. */
   private sendDots(to: number, ranges: readonly number[]): void {
-    const dotsMax = Math.floor(this.options.repairBytesMax / DOT_BYTES);
+    const dotsMax = Math.floor(this.options.bulkBytesMax / DOT_BYTES);
     let page = { kind: 'dots' as const, ranges: [] as number[], dots: [] as number[] };
     let pages = 1;
     for (let i = 0; i < ranges.length; i += 2) {
@@ -221,19 +223,19 @@ export class Reconciliation {
     dropped: readonly number[],
     wanted: readonly number[],
   ): boolean {
-    const { repairBytesMax, repairPagesMax } = this.options;
+    const { bulkBytesMax, repairPagesMax } = this.options;
     let [dotAt, droppedAt, wantedAt] = [0, 0, 0];
     for (let page = 0; page < repairPagesMax; page++) {
       const entries: Entry[] = [];
       let bytes = 0;
-      for (; dotAt < dots.length && bytes < repairBytesMax; dotAt++) {
+      for (; dotAt < dots.length && bytes < bulkBytesMax; dotAt++) {
         const { entry } = dots[dotAt]!;
         const size = entryBytes(entry);
-        if (bytes > 0 && bytes + size > repairBytesMax) break;
+        if (bytes > 0 && bytes + size > bulkBytesMax) break;
         entries.push(entry);
         bytes += size;
       }
-      const room = dotAt < dots.length ? 0 : repairBytesMax - bytes;
+      const room = dotAt < dots.length ? 0 : bulkBytesMax - bytes;
       const droppedEnd = Math.min(dropped.length, droppedAt + 3 * Math.floor(room / TRIPLE_BYTES));
       const left = room - (droppedEnd - droppedAt) * 8;
       const wantedEnd = Math.min(wanted.length, wantedAt + 2 * Math.floor(Math.max(0, left) / DOT_BYTES));

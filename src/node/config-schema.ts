@@ -168,8 +168,12 @@ export const configSchema = z.strictObject({
   threads: z
     .strictObject({
       mqtt: threadCount('threads that own connections'),
-      match: threadCount('threads that own the subscription index'),
-      apply: threadCount('threads that own sessions and retained messages'),
+      match: threadCount(
+        'threads that own the subscription index; only the first has work until ranges split',
+      ),
+      apply: threadCount(
+        'threads that own sessions and retained messages; only the first has work until ranges split',
+      ),
       pin: z
         .union([z.enum(['auto', 'off']), z.array(z.number().int().min(0).max(4095)).min(1).max(1024)])
         .default('auto')

@@ -89,12 +89,14 @@ export async function runStoreWorker(input: StoreWorkerInput): Promise<void> {
     if (pinned.kind === 'not-pinned') report(port, 'warn', pinned, 'a store thread is not pinned');
   }
   if (input.index > 0) {
-    report(
-      port,
-      'info',
-      { role: input.role, index: input.index },
-      'this store thread has no range and stays idle',
-    );
+    const { role, index, config } = input;
+    if (index === 1)
+      report(
+        port,
+        'warn',
+        { [`threads.${role}`]: config.threads[role] },
+        `only the first ${role} thread has work until ranges split; the others stay idle`,
+      );
     await new Promise<void>(resolve => {
       port.on('message', (control: StoreControl) => control.kind === 'stop' && resolve());
       post(port, { kind: 'ready' });

@@ -32,6 +32,12 @@ import { FilterWalk, topicKey } from './topic-key.js';
  * a million retained topics, whatever the filter. retainedMessagesMax and retainedBytesMax hold
  * for the range: a replacement that does not grow is always let in. Bytes are those of topic key and message.
  *
+ * No Local has no say here: a subscription with it gets what its own client has retained. [MQTT-3.8.3-3] forbids to
+ * forward to "the publishing connection"'s client id; what is retained is not forwarded from a connection but sent
+ * because of the subscription (hence RETAIN 1; [MQTT-3.3.1-8] of 3.1.1), and [MQTT-3.3.1-9] has it sent always; who
+ * does not want it says so by Retain Handling. Nor would a stored client id do: whoever has that id later never saw the
+ * value. mosquitto 2.0 does the same. So no publisher is kept with a message.
+ *
  * Difference from BifroMQ: it asks an index of filters per tenant; here the store's own order is the index.
  */
 export const RETAIN_COMMAND = { SET: 1, EXPIRE: 2 } as const;

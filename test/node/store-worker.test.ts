@@ -150,7 +150,12 @@ describe('store workers', () => {
     });
     port1.postMessage({ kind: 'stop' });
     await run;
-    expect(reports.map(({ kind }) => kind)).toContain('log');
+    expect(reports).toContainEqual({
+      kind: 'log',
+      level: 'warn',
+      fields: { 'threads.match': 'auto' },
+      message: 'only the first match thread has work until ranges split; the others stay idle',
+    });
     port1.close();
   });
 });

@@ -4,6 +4,7 @@ import { OP, STATUS } from '../../src/contract/contract.js';
 import type { Message } from '../../src/contract/message.js';
 import { writeMessage } from '../../src/contract/message.js';
 import { message, readMessageCopy, StoreHarness, TENANT } from '../kv/store-harness.js';
+import { Broker } from '../mqtt/harness.js';
 
 function set(
   store: StoreHarness,
@@ -200,5 +201,21 @@ describe('retained messages', () => {
     expect(scan(store, 'dev/#')).toEqual(topics);
     expect(scan(store, 'dev/+/a')).toEqual(topics);
     expect(scan(store, 'dev/+/b')).toEqual([]);
+  });
+});
+
+describe('No Local', () => {
+  it('withholds what its own client publishes, but not what it has retained before', () => {
+    for (const expiry of [undefined, 1000]) {
+      const broker = new Broker();
+      const client = broker.connect({ clientId: 'own', expiry });
+      client.publish('t', 'kept', { qos: 1, retain: true });
+      client.subscribe('t', { qos: 1, nl: true });
+      client.publish('t', 'live', { qos: 1, retain: true });
+      expect(client.messages().map(({ payload, retain }) => [`${payload}`, retain])).toEqual([
+        ['kept', true],
+      ]);
+      broker.close();
+    }
   });
 });

@@ -244,8 +244,9 @@ describe('style', () => {
       for (const { from, file } of imports)
         if (file !== undefined && !byPath.has(file)) yield `imports ${from}`;
     });
-    // Built entry points and worker files are reached by path in some tests.
-    expect(faults.filter(fault => !/^test\/.*dist\//.test(fault))).toEqual([]);
+    // Built entry points and worker files are reached by path in some tests; generated code is not read here.
+    const isKnown = /^test\/.*dist\/|\/schema\/gen\/[a-z-]+\.js$/;
+    expect(faults.filter(fault => !isKnown.test(fault))).toEqual([]);
   });
 
   it('names interfaces for their role', () => {

@@ -189,7 +189,10 @@ export class Network implements Actor {
     this.counters.datagrams += 1;
     from.packetsSent += 1;
     from.bytesSent += bytes + DATAGRAM_HEADER_BYTES;
-    if (to === undefined) return;
+    if (to === undefined) {
+      this.world.after(0, () => from.unreachable(address, 'datagram'));
+      return;
+    }
     if (this.isBlocked(from, to, 'datagram')) {
       this.counters.blocked += 1;
       return;

@@ -7,7 +7,8 @@ export const REPLAY_SENDERS_MAX = 8_192;
 /** How often a sender's place in the order of forgetting is renewed. */
 const TOUCH_MS = 1_000;
 
-const WORDS = REPLAY_WINDOW_PACKETS / 32;
+/** One more than the window, which begins and ends within a word (RFC 6479). */
+const WORDS = REPLAY_WINDOW_PACKETS / 32 + 1;
 
 interface Sender {
   highest: number;
@@ -17,7 +18,7 @@ interface Sender {
 
 /**
  * Which packets have been taken: a bitmap for each sender that slides with the highest counter seen (RFC 4303,
- * section 3.4.3). At most 2 MiB of bitmaps (8,192 senders of 256 bytes). Only authentic packets make entries, so
+ * section 3.4.3). At most 2.1 MB of bitmaps (8,192 senders of 260 bytes). Only authentic packets make entries, so
  * that who has no key can neither fill nor move anything.
  */
 export class ReplayWindow {

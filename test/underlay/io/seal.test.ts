@@ -153,6 +153,16 @@ describe('the replay window', () => {
     );
   });
 
+  it('knows all of an unbroken run, wherever in a word it ends', () => {
+    for (let end = 3 * REPLAY_WINDOW_PACKETS; end < 3 * REPLAY_WINDOW_PACKETS + 33; end++) {
+      const window = new ReplayWindow();
+      for (let counter = 0; counter < end; counter++) window.add('x', counter, NOW);
+      const unknown = [];
+      for (let counter = 0; counter < end; counter++) if (!window.has('x', counter)) unknown.push(counter);
+      expect(unknown).toEqual([]);
+    }
+  });
+
   it('slides over the counters that were never seen', () => {
     const window = new ReplayWindow();
     for (const counter of [0, 31, 32, 2_047, 2_048, 4_200, 2_153, 9_000]) {

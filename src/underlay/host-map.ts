@@ -58,6 +58,8 @@ export class HostMap {
   private readonly contacts = new Map<HostId, number>();
   private isOwnDirty = true;
   private isWithdrawn = false;
+  private isReplicatorTouched = true;
+  private dueMs = NEVER;
   private meshMs = NEVER;
   private sweepMs = NEVER;
   private swept: Iterator<HostId> | undefined;
@@ -74,12 +76,16 @@ export class HostMap {
   }
 
   get nextMs(): number {
-    return Math.min(
-      this.isOwnDirty ? 0 : NEVER,
-      this.meshMs,
-      this.sweepMs,
-      this.ids.ids.length > 1 ? this.replicator.nextDeadlineMs() : NEVER,
-    );
+    return Math.min(this.meshMs, this.sweepMs, this.replicatorMs());
+  }
+
+  /** Asking the replicator costs a walk over its neighbours, so it is asked once after each change. */
+  private replicatorMs(): number {
+    if (this.isReplicatorTouched) {
+      this.isReplicatorTouched = false;
+      this.dueMs = this.ids.ids.length > 1 ? this.replicator.nextDeadlineMs() : NEVER;
+    }
+    return this.dueMs;
   }
 
   entries(): Record<string, number> {
@@ -123,6 +129,7 @@ export class HostMap {
 
   evict(id: HostId): void {
     const { replicator } = this;
+    this.isReplicatorTouched = true;
     const evicted = [...replicator.map.keys()].filter(key => key.startsWith('e:'));
     if (evicted.length >= EVICTIONS_MAX) replicator.remove(evicted[0]!);
     replicator.set(`e:${id.toString(36)}`, Buffer.from(this.own.id.toString(36)));
@@ -133,18 +140,22 @@ export class HostMap {
   withdraw(): void {
     this.isWithdrawn = true;
     this.isOwnDirty = false;
+    this.isReplicatorTouched = true;
     this.replicator.remove(recordKey(this.own.id));
   }
 
   // -- Inputs ----------------------------------------------------------------------------------------------
 
   receive(from: HostId, message: CrdtMessage, nowMs: number): void {
+    this.isReplicatorTouched = true;
     this.replicator.receive(from, message, nowMs);
   }
 
   tick(nowMs: number): void {
     if (nowMs >= this.meshMs) this.renewMesh(nowMs);
     if (nowMs >= this.sweepMs) this.sweep();
+    if (nowMs < this.replicatorMs()) return;
+    this.isReplicatorTouched = true;
     this.replicator.tick(nowMs);
   }
 
@@ -154,6 +165,7 @@ export class HostMap {
     for (const key of replicator.takeChanges()) this.onChange(key);
     if (this.isOwnDirty && !this.isWithdrawn) {
       this.isOwnDirty = false;
+      this.isReplicatorTouched = true;
       replicator.set(recordKey(this.own.id), encodeRecord(this.own.record));
     }
     for (const { to, message } of replicator.takeSends()) {
@@ -211,7 +223,9 @@ export class HostMap {
   private removeIfMine(id: HostId): void {
     const key = recordKey(id);
     if (!this.replicator.map.has(key)) return;
-    if (rendezvousPick(id, this.ids.ids) === this.own.id) this.replicator.remove(key);
+    if (rendezvousPick(id, this.ids.ids) !== this.own.id) return;
+    this.isReplicatorTouched = true;
+    this.replicator.remove(key);
   }
 
   private sweep(): void {
@@ -252,6 +266,7 @@ export class HostMap {
         this.meshMs = Math.min(this.meshMs, untilMs);
       }
     }
+    this.isReplicatorTouched = true;
     this.replicator.setNeighbours([...neighbours]);
   }
 }

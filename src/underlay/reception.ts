@@ -4,6 +4,7 @@ import { environmentHash } from './environment.js';
 import type { HostMap } from './host-map.js';
 import { isHostId, isIncarnation } from './host-record.js';
 import type { Joins } from './joins.js';
+import type { Member } from './members.js';
 import type { Address, HostId, Message, Packet, Path } from './message.js';
 import type { Refusals } from './refusals.js';
 import type { Ready } from './underlay.js';
@@ -24,6 +25,7 @@ export class Reception {
   crdt: Ready['crdt'][number][] = [];
   /** An operator's eviction has reached this host: nothing more is taken in. */
   isClosed = false;
+  private sender: Member | undefined;
   private readonly parts: Parts;
   private readonly environment: number;
 
@@ -44,18 +46,18 @@ export class Reception {
       return;
     }
     if (!isHostId(packet.from)) return;
-    if (view.members.tombstone(packet.from)?.reason === 'evicted') {
+    this.sender = view.members.get(packet.from);
+    if (this.sender === undefined && view.members.tombstone(packet.from)?.reason === 'evicted') {
       this.parts.refusals.note(from, 'evicted', '');
       joins.onStranger(packet.from, 0, from, path);
       return;
     }
-    this.hear(packet, nowMs);
+    if (this.sender !== undefined) this.hear(this.sender, packet.wallMs, nowMs);
     for (const message of packet.messages) {
       this.onMessage(message, packet.from, from, path, nowMs);
       if (this.isClosed) return;
     }
-    const isStranger = view.members.get(packet.from) === undefined;
-    if (isStranger && isIncarnation(packet.incarnation))
+    if (this.senderOf(packet.from) === undefined && isIncarnation(packet.incarnation))
       joins.onStranger(packet.from, packet.incarnation, from, path);
   }
 
@@ -115,12 +117,12 @@ export class Reception {
       case 'refused':
         break;
       case 'crdt':
-        if (view.members.get(by) === undefined) break;
+        if (this.senderOf(by) === undefined) break;
         if (message.map === '') hostMap.receive(by, message.message, nowMs);
         else this.crdt.push({ from: by, map: message.map, message: message.message });
         break;
       case 'payload':
-        if (view.members.get(by) === undefined) break;
+        if (this.senderOf(by) === undefined) break;
         this.payloads.push({ from: by, channel: message.channel, bytes: message.bytes });
         break;
     }
@@ -140,7 +142,7 @@ export class Reception {
   /** This host had to say that it lives: so it was slow, or cut off. Who said otherwise hears of it at once. */
   private onContradicted(by: HostId): void {
     this.parts.health.worse(1);
-    const accuser = this.parts.view.members.get(by);
+    const accuser = this.senderOf(by);
     if (accuser === undefined) return;
     this.parts.outbox.push(accuser.record.address, by, 'datagram', {
       kind: 'alive',
@@ -150,14 +152,18 @@ export class Reception {
 
   /** Where an answer goes: to the asker's advertised address; a stranger's datagram is answered where it came from. */
   private answerAddress(id: HostId, from: Address, path: Path): Address | undefined {
-    const member = this.parts.view.members.get(id);
+    const member = this.senderOf(id);
     if (member !== undefined) return member.record.address;
     return path === 'datagram' ? from : undefined;
   }
 
-  private hear({ from, wallMs }: Packet, nowMs: number): void {
-    const member = this.parts.view.members.get(from);
-    if (member === undefined) return;
+  /** The sender of the packet at hand, which its messages may bring into the view or out of it. */
+  private senderOf(id: HostId): Member | undefined {
+    if (this.sender === undefined || this.sender.index < 0) this.sender = this.parts.view.members.get(id);
+    return this.sender;
+  }
+
+  private hear(member: Member, wallMs: number, nowMs: number): void {
     const clockSkewMs = wallMs - this.parts.env.clock.wallMs();
     if (member.link === null) member.link = { roundTripMs: -1, clockSkewMs, heardMs: nowMs, indirectOnly: 0 };
     else {

@@ -13,6 +13,10 @@ const SCAN_MAX = 64;
 /** A rumour above this does not fit into a datagram and goes by stream. */
 const LARGE_BYTES = 1_000;
 
+/** Rumours under way that make a host busy, as in a storm of joins; and how often it may then hear one again. */
+const BUSY_RUMOURS = 32;
+const INTEREST = 3;
+
 /** No rumour is smaller. */
 const RUMOUR_BYTES_MIN = 32;
 
@@ -71,10 +75,16 @@ export class Rumours {
     this.forget(rumour);
   }
 
-  /** Somebody else told it as well: that counts as one telling of ours. */
+  /**
+   * Somebody else told it as well. While there is much to tell that ends a rumour early: those who hear it a third time
+   * lose interest (Demers et al. 1987, section 1.4), and the host map finds the few that were missed.
+   */
   heardAgain(id: HostId, hosts: number): void {
+    if (this.byHost.size < BUSY_RUMOURS) return;
     const rumour = this.byHost.get(id);
-    if (rumour !== undefined) this.tellOnce(rumour, tellingsMax(hosts));
+    if (rumour === undefined) return;
+    const limit = tellingsMax(hosts);
+    this.raise(rumour, rumour.told + Math.ceil(limit / INTEREST), limit);
   }
 
   /**
@@ -98,15 +108,15 @@ export class Rumours {
     const limit = tellingsMax(hosts);
     for (const rumour of chosen) {
       out.push(rumour.message);
-      this.tellOnce(rumour, limit);
+      this.raise(rumour, rumour.told + 1, limit);
     }
     chosen.length = 0;
     return budgetBytes - left;
   }
 
-  private tellOnce(rumour: Rumour, limit: number): void {
+  private raise(rumour: Rumour, told: number, limit: number): void {
     this.levels[rumour.told]!.delete(rumour);
-    rumour.told += 1;
+    rumour.told = told;
     if (rumour.told >= limit) this.forget(rumour);
     else this.level(rumour.told).add(rumour);
   }

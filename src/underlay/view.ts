@@ -18,9 +18,6 @@ export type AliveOutcome = 'new' | 'newer' | 'known' | 'disbelieved' | 'own' | '
 /** Suspicions that are under way at once. Hosts beyond that are suspected at a later probe. */
 const SUSPICIONS_MAX = 4_096;
 
-/** Rumours under way above which hearing one again counts as telling it: a storm of joins would repeat itself. */
-const BUSY_RUMOURS = 32;
-
 /** What the rest of the machine does about a change of the view. */
 export interface ViewObserver {
   onAdded(member: Member): void;
@@ -71,7 +68,7 @@ export class View {
     if (record.id === this.own.id) return this.heardOwn(record);
     const member = members.get(record.id);
     if (member !== undefined && record.incarnation <= member.record.incarnation) {
-      if (isSpread && this.rumours.size > BUSY_RUMOURS) this.rumours.heardAgain(record.id, this.hosts);
+      if (isSpread) this.rumours.heardAgain(record.id, this.hosts);
       return 'known';
     }
     const tombstone = members.tombstone(record.id);

@@ -65,7 +65,8 @@ async function open(
         ...common,
         backlog: WS_BACKLOG,
         path: web.path,
-        messageBytesMax: Math.max(limits.packetBytesMax, limits.connectBytesMax),
+        // Several packets may come in one message, and one that is too large is to be told so (0x95).
+        messageBytesMax: 2 * Math.max(limits.packetBytesMax, limits.connectBytesMax),
         heldBytesMax: Math.max(WS_HELD_BYTES, limits.packetBytesMax),
         heldTotalBytesMax: WS_HELD_TOTAL_BYTES,
         origins: web.origins,

@@ -21,7 +21,7 @@ export const DESCRIPTORS_REMEDY =
  */
 export function connectionsThatFit(mqttThreads: number): number {
   try {
-    const limit = /^Max open files +\d+ +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+    const limit = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
     if (limit === undefined) return Number.POSITIVE_INFINITY;
     const open = readdirSync('/proc/self/fd').length;
     return Math.max(1, Number(limit) - open - RESERVE - mqttThreads * PER_MQTT_THREAD);

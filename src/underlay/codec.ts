@@ -48,12 +48,19 @@ import type { GoneReason, HostRecord, Message, Packet } from './message.js';
  */
 export const PROTOCOL = 1;
 
+/** Most messages of a packet: what one packet makes a receiver do is bounded. */
+export const PACKET_MESSAGES_MAX = 4_096;
+
 const builder = new MessageBuilder(4096);
 const buffer = new CheckedBuffer();
 const kinds: number[] = [];
 const offsets: number[] = [];
 
-/** Fresh bytes, the caller's own. `perf/micro` `underlay codec` tells how fast. */
+/**
+ * Fresh bytes, the caller's own. Not more than {@link PACKET_MESSAGES_MAX} messages, or nobody reads it. Measured on
+ * one core (Node.js 20): a ping of 112 bytes 1.1 million a second to write and 4.4 million to read; 12 rumours of 139
+ * bytes each 0.1 and 0.19 million.
+ */
 export function encodePacket(packet: Packet): Uint8Array {
   builder.clear();
   const { messages } = packet;
@@ -207,7 +214,7 @@ const payloadTable = new Payload();
 function readPacket(table: PacketTable): Packet | undefined {
   if (table.protocol() !== PROTOCOL) return undefined;
   const count = table.messagesLength();
-  if (table.messagesTypeLength() !== count) return undefined;
+  if (count > PACKET_MESSAGES_MAX || table.messagesTypeLength() !== count) return undefined;
   const messages: Message[] = [];
   for (let at = 0; at < count; at++) {
     const message = readMessage(table, at);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodePacket, encodePacket } from '../../src/underlay/codec.js';
+import { decodePacket, encodePacket, PACKET_MESSAGES_MAX } from '../../src/underlay/codec.js';
 import { packet } from './arbitrary-packet.js';
 
 /** Memory that a decoded value holds, roughly: what hostile bytes must not drive up. */
@@ -20,6 +20,17 @@ function decodeBounded(bytes: Uint8Array): void {
 }
 
 describe('hostile packets', () => {
+  it('of very many messages are refused', () => {
+    const header = { environment: 1, from: 1, incarnation: 0, hlc: 0, wallMs: 0 };
+    const packetOf = (count: number) =>
+      encodePacket({
+        ...header,
+        messages: Array.from({ length: count }, () => ({ kind: 'ack' as const, sequence: 1, target: 1 })),
+      });
+    expect(decodePacket(packetOf(PACKET_MESSAGES_MAX))?.messages).toHaveLength(PACKET_MESSAGES_MAX);
+    expect(decodePacket(packetOf(PACKET_MESSAGES_MAX + 1))).toBeUndefined();
+  });
+
   it('of random bytes are refused or small', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), decodeBounded), { numRuns: 5_000 });
   });

@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.js';
 import type { Env } from '../../base/env.js';
 import { HybridClock } from '../../base/hlc.js';
 import type { CrdtMessage } from '../../crdt/message.js';
-import { decodePacket, encodePacket } from '../codec.js';
+import { decodePacket, encodePacket, PACKET_MESSAGES_MAX } from '../codec.js';
 import { environmentHash } from '../environment.js';
 import type { Address, HostId, Message, Packet, Path } from '../message.js';
 import { messageBytes, PACKET_BYTES } from '../message-size.js';
@@ -11,6 +11,7 @@ import type { HostEvent, Ready, Send, UnderlayMachine } from '../underlay.js';
 import { type SeedResolution, SeedResolver } from './resolve.js';
 import { Seal } from './seal.js';
 import { openSockets, type SocketOptions, type SocketStats, type SocketTransport } from './sockets.js';
+import type { StreamTls } from './stream-tls.js';
 
 /**
  * Runs the machine on the real network: opens and decodes what arrives, obeys `ready()` after each input, keeps one
@@ -164,6 +165,11 @@ export class UnderlayDriver {
     await this.transport?.close();
   }
 
+  /** New certificates for connections from now on, where there were some from the start. Throws SHOAL_TLS_CERTIFICATE. */
+  renewTls(tls: StreamTls): void {
+    this.transport?.renewTls(tls);
+  }
+
   /** What the sockets hold and have counted; undefined before the start. */
   stats(): SocketStats | undefined {
     return this.transport?.stats();
@@ -277,7 +283,7 @@ export class UnderlayDriver {
     let bytes = PACKET_BYTES;
     for (let at = 0; at < messages.length; at++) {
       const more = messageBytes(messages[at]!);
-      if (bytes + more > bytesMax && at > start) {
+      if (at > start && (bytes + more > bytesMax || at - start === PACKET_MESSAGES_MAX)) {
         this.sendPacket(to, path, messages.slice(start, at));
         start = at;
         bytes = PACKET_BYTES;

@@ -1,6 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { assert } from '../../base/assert.js';
 import { ShoalError } from '../../base/errors.js';
 import type { Address, Path } from '../message.js';
 import {
@@ -149,6 +150,14 @@ export class SocketTransport implements Transport {
     }
     if (path === 'datagram') this.datagrams.send(to, bytes);
     else this.pool.send(to, bytes);
+  }
+
+  /** For connections from now on; only where there was TLS from the start. Throws SHOAL_TLS_CERTIFICATE. */
+  renewTls(tls: StreamTls): void {
+    assert(this.pool.security !== undefined, 'TLS is renewed where there is some');
+    const security = streamSecurity(tls);
+    this.pool.security = security;
+    this.server.renew(security);
   }
 
   /** Resolves when all stream packets are acknowledged, or after `timeoutMs`. */

@@ -1,5 +1,5 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import { STREAM_PACKET_BYTES_MAX } from '../transport.js';
 import { formatAddress, plainIp } from './address.js';
 import { FrameReader } from './frame-reader.js';
@@ -97,6 +97,11 @@ export class StreamServer {
         resolve((server.address() as { port: number }).port);
       });
     });
+  }
+
+  /** For connections from now on. */
+  renew({ files }: StreamSecurity): void {
+    (this.server as TlsServer).setSecureContext(files);
   }
 
   sweep(nowMs: number): void {

@@ -73,6 +73,63 @@ describe('hosts on the loopback', () => {
   });
 });
 
+describe('a driver', () => {
+  it('takes orders from within its callbacks', async () => {
+    const onEvent: NonNullable<HostSettings['onEvent']> = ({ driver }, event) => {
+      if (event.kind !== 'joined') return;
+      const message = { kind: 'payload', channel: 'welcome', bytes: new Uint8Array([1]) } as const;
+      expect(driver.act(machine => machine.send(event.host.id, 'stream', message))).toBe(true);
+    };
+    const [a, b] = (await cluster(2, { onEvent })) as [LoopbackHost, LoopbackHost];
+    await until(() => a.payloads.length === 1 && b.payloads.length === 1);
+    expect(a.payloads[0]).toMatchObject({ from: b.id, channel: 'welcome' });
+  });
+
+  it('cuts what does not fit one packet', async () => {
+    const [a, b] = (await cluster(2)) as [LoopbackHost, LoopbackHost];
+    await until(sees([a, b]));
+    a.driver.act(machine => {
+      for (let count = 0; count < 100; count++) {
+        machine.send(b.id, 'datagram', {
+          kind: 'payload',
+          channel: 'd',
+          bytes: new Uint8Array(200).fill(count),
+        });
+        machine.send(b.id, 'stream', {
+          kind: 'payload',
+          channel: 's',
+          bytes: new Uint8Array(30_000).fill(count),
+        });
+      }
+    });
+    await until(() => b.payloads.length === 200);
+    const [first, ...others] = b.payloads
+      .filter(({ channel }) => channel === 's')
+      .map(({ bytes }) => bytes[0]!);
+    expect(others).toEqual(Array.from({ length: 99 }, (_, at) => first! + at + 1));
+  });
+
+  it('leaves nothing open', async () => {
+    const open = () =>
+      process.getActiveResourcesInfo().filter(name => /UDP|TCP|TLS|Timeout/.test(name)).length;
+    const before = open();
+    const [a, b] = (await cluster(2, { seeds: ['localhost:1'] })) as [LoopbackHost, LoopbackHost];
+    await until(sees([a, b]));
+    expect(open()).toBeGreaterThan(before);
+    await Promise.all([a.driver.close(), b.driver.close()]);
+    await until(() => open() <= before);
+  });
+
+  it('that is alone leaves at once, and its port is free then', async () => {
+    const a = await start();
+    await a.driver.leave();
+    await a.driver.close();
+    await a.driver.close();
+    const b = await start({ port: a.port });
+    expect(b.view).toEqual([`host-${a.port}`]);
+  });
+});
+
 describe('with a cluster key', () => {
   it('hosts form a cluster', async () => {
     const all = await cluster(5, { keys: [KEYS.a] });
@@ -146,6 +203,20 @@ describe('with certificates', () => {
     large(b, a);
     await until(() => b.driver.counters.unreachableStream > 0 && a.driver.stats()!.tlsFailed > 0);
     expect(a.payloads).toEqual([]);
+  });
+
+  it('are renewed without a restart', async () => {
+    const a = await start({ tls: { ...trusted.issue('host'), ca: trusted.ca } });
+    const both = `${trusted.ca}\n${stranger.ca}`;
+    a.driver.renewTls({ ...trusted.issue('host'), ca: both });
+    const b = await start({ tls: { ...stranger.issue('host'), ca: both }, seeds: [a.address] });
+    await until(sees([a, b]));
+    large(a, b);
+    large(b, a);
+    await until(() => a.payloads.length === 1 && b.payloads.length === 1);
+    expect(() => a.driver.renewTls({ cert: 'x', key: 'y' })).toThrow(
+      expect.objectContaining({ code: 'SHOAL_TLS_CERTIFICATE' }),
+    );
   });
 
   it('a key that does not belong to its certificate stops the start', async () => {

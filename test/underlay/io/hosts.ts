@@ -34,6 +34,8 @@ export interface HostSettings {
   readonly advertised?: string;
   readonly env?: Env;
   readonly port?: number;
+  /** Called from within the driver. */
+  readonly onEvent?: (host: LoopbackHost, event: HostEvent) => void;
 }
 
 /** A host of a cluster on the loopback: real driver, real sockets, real clock. */
@@ -72,7 +74,10 @@ export class LoopbackHost {
         seeds: settings.seeds ?? [],
       },
       {
-        event: event => this.events.push(event),
+        event: event => {
+          this.events.push(event);
+          settings.onEvent?.(this, event);
+        },
         payload: (from, channel, bytes) => this.payloads.push({ from, channel, bytes }),
         crdt: () => {},
       },

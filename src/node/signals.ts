@@ -43,8 +43,12 @@ export function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: 
   });
 }
 
-/** The kernel's own way; everything acknowledged survives it. */
+/**
+ * The kernel's own way; everything acknowledged survives it. To the first process of a container no signal from within
+ * is fatal, not even SIGKILL, but for the fault that abort() ends in.
+ */
 function dieBy(signal: NodeJS.Signals): void {
   process.removeAllListeners(signal);
   process.kill(process.pid, signal);
+  process.abort();
 }

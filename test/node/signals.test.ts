@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { afterEach, expect, it } from 'vitest';
 import { RunningCommand } from '../cli/command.js';
@@ -11,14 +12,15 @@ let command: RunningCommand | undefined;
 afterEach(() => command?.kill());
 
 /** A process that does nothing but wait for signals; `stop` is source text. */
-async function waiting(stop: string, timeoutMs: number): Promise<RunningCommand> {
+async function waiting(stop: string, timeoutMs: number, within: string[] = []): Promise<RunningCommand> {
   expect(existsSync(MODULE), 'the build comes before the tests').toBe(true);
   const source = `import { stopOnSignal } from '${MODULE}';
     stopOnSignal(${stop}, ${timeoutMs}, ${QUIET});
     setInterval(() => {}, 1000);
     process.on('SIGTERM', () => process.stdout.write('term'));
     process.stdout.write('ready');`;
-  command = new RunningCommand(process.execPath, ['--input-type=module', '-e', source], tmpdir());
+  const [file, ...args] = [...within, process.execPath, '--input-type=module', '-e', source];
+  command = new RunningCommand(file!, args, tmpdir());
   await command.waitFor(/ready/);
   return command;
 }
@@ -51,3 +53,19 @@ it.each(['SIGTERM', 'SIGINT'] as const)('dies at once by a second signal, %s', a
   await running.outcome();
   expect(running.child.signalCode).toBe(signal);
 });
+
+const AS_FIRST = ['unshare', '--pid', '--fork', '--kill-child'];
+const mayUnshare = spawnSync(AS_FIRST[0]!, [...AS_FIRST.slice(1), 'true']).status === 0;
+
+it.runIf(mayUnshare)(
+  'ends also as the first process of a container, which no signal of its own kills',
+  async () => {
+    const running = await waiting(HANGS, 100, AS_FIRST);
+    const outer = running.child.pid!;
+    const inner = Number(readFileSync(`/proc/${outer}/task/${outer}/children`, 'utf8'));
+    process.kill(inner, 'SIGTERM');
+    const { code, signal, stderr } = await running.outcome();
+    expect(stderr).toContain('not stopped within shutdown.timeoutMs (100)');
+    expect(signal ?? code).not.toBe(0);
+  },
+);

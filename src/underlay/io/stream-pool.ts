@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import type { Address } from '../message.js';
 import { parseAddress } from './address.js';
 import { FRAME_HEADER_BYTES } from './frame-reader.js';
@@ -16,15 +17,22 @@ export class StreamPool implements LinkOwner {
   security: StreamSecurity | undefined;
   private readonly names: NameCache;
   private readonly unreachable: (to: Address) => void;
+  private readonly linksMax: number;
   private readonly links = new Map<Address, StreamLink>();
   private pendingBytes = 0;
   private isClosed = false;
   lost = 0;
 
-  constructor(names: NameCache, security: StreamSecurity | undefined, unreachable: (to: Address) => void) {
+  constructor(
+    names: NameCache,
+    security: StreamSecurity | undefined,
+    unreachable: (to: Address) => void,
+    linksMax = LINKS_MAX,
+  ) {
     this.names = names;
     this.security = security;
     this.unreachable = unreachable;
+    this.linksMax = linksMax;
   }
 
   get size(): number {
@@ -77,10 +85,11 @@ export class StreamPool implements LinkOwner {
   private link(to: Address, nowMs: number): StreamLink | undefined {
     const target = parseAddress(to);
     if (target === undefined || this.isClosed) return undefined;
-    if (this.links.size >= LINKS_MAX && !this.closeIdle()) return undefined;
+    if (this.links.size >= this.linksMax && !this.closeIdle()) return undefined;
     const link = new StreamLink(to, this, nowMs);
     this.links.set(to, link);
-    this.names.find(target.host, nowMs, ip => link.open(ip, target.port));
+    if (isIP(target.host) !== 0) link.open(target.host, target.port);
+    else this.names.find(target.host, nowMs, ip => link.open(ip, target.port));
     return link;
   }
 

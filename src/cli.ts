@@ -2,7 +2,9 @@ import { performance } from 'node:perf_hooks';
 import { Command, Option } from 'commander';
 import { stringify } from 'yaml';
 import { ShoalError } from './base/errors.js';
-import { type Config, loadConfig } from './node/config.js';
+import { addClusterCommands } from './node/cluster-commands.js';
+import { assertSecureCluster, readClusterKeys, readClusterTls } from './node/cluster-config.js';
+import { type Config, loadConfig, withoutSecrets } from './node/config.js';
 import { configTable } from './node/config-keys.js';
 import { createLog } from './node/log.js';
 import { promptHidden, readLine } from './node/prompt.js';
@@ -31,6 +33,11 @@ To serve other machines, give clients passwords (or say auth.anonymous: true out
 
   $ shoalmq passwd passwords alice
   $ shoalmq start --set auth.passwordFile=passwords
+
+To make a cluster, name one or more of its hosts to every node, and give all of them one secret:
+
+  $ openssl rand -base64 32 > cluster.key
+  $ shoalmq start --set cluster.host=0.0.0.0 --set cluster.keyFile=cluster.key --set cluster.seeds=10.0.0.1:4800
 
 "shoalmq config-keys" lists every key, "shoalmq check-config" shows what is in effect.`;
 
@@ -63,15 +70,21 @@ function print(line: string): void {
 async function start(options: ConfigOptions): Promise<void> {
   const config = configOf(options);
   assertSecure(config);
+  assertSecureCluster(config);
   const log = createLog(config.log, 'main');
   const { startNode } = await import('./node/node.js');
   const starting = startNode(config, log);
   stopOnSignal(() => starting.then(node => node.stop()), config.shutdown.timeoutMs, log);
-  const { listeners } = await starting;
+  const { listeners, clusterAddress } = await starting;
   print(`ShoalMQ ${packageVersion()}, node ${config.node.name}, data in ${config.node.dataDir}`);
   for (const { kind, host, port, hint } of listeners) {
     const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
     print(`${kind.padEnd(4)} ${address.padEnd(21)} ${hint}`);
+  }
+  if (clusterAddress !== undefined) {
+    const { env } = config.cluster;
+    const command = `shoalmq cluster members --set node.dataDir=${config.node.dataDir}`;
+    print(`host ${clusterAddress.padEnd(21)} of the cluster ${env}; ${command}`);
   }
 }
 
@@ -79,8 +92,11 @@ async function start(options: ConfigOptions): Promise<void> {
 
 async function checkConfig(options: ConfigOptions): Promise<void> {
   const config = configOf(options);
-  process.stdout.write(stringify(config));
+  process.stdout.write(stringify(withoutSecrets(config)));
   assertSecure(config);
+  assertSecureCluster(config);
+  readClusterKeys(config);
+  readClusterTls(config);
   const clock = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
   const log = createLog(config.log, 'main');
   const auth = await openAuth(config, { clock, log, random: { u32: () => 0 } });
@@ -160,6 +176,7 @@ function commandLine(): Command {
     .description('list every configuration key with its default and meaning')
     .option('--markdown', 'as the table of the README')
     .action(configKeys);
+  addClusterCommands(program, { withConfig, configOf });
   program
     .command('passwd <file> <user>')
     .description('set or delete a password; the file is made when it is missing')

@@ -15,8 +15,16 @@ export const ERRORS = {
   SHOAL_AUTH_PLUGIN:
     'Check auth.plugin: a JavaScript module that exports "hooks" (see src/plugin/plugin.ts).',
   SHOAL_TLS_CERTIFICATE: 'Check that the certificate and key files exist, are PEM, and belong together.',
+  SHOAL_INSECURE_CLUSTER:
+    'Give all hosts the same cluster.keyFile (openssl rand -base64 32 > FILE), bind cluster.host to 127.0.0.1, or say cluster.insecure: true outright.',
   SHOAL_CLUSTER_KEY:
-    'Set cluster.key to the output of "openssl rand -base64 32", or to a pass phrase of 16 characters or more.',
+    'Make cluster.keyFile by "openssl rand -base64 32 > FILE", the same on all hosts; a pass phrase of 16 characters or more does as well.',
+  SHOAL_CLUSTER_ADDRESS:
+    'Set cluster.advertise to the address, or address:port, at which the other hosts reach this one.',
+  SHOAL_ADMIN_TOKEN: 'Delete the file: the node makes a new one at its next start.',
+  SHOAL_ADMIN_UNREACHABLE:
+    'Name a running node of a cluster as it was started (--config FILE, --set node.dataDir=DIR), or by --url and --token-file.',
+  SHOAL_ADMIN_REFUSED: '"shoalmq cluster members" shows what the node knows.',
   SHOAL_DATA_DIR_LOCKED: 'Another process uses this data directory: stop it, or choose another node.dataDir.',
   SHOAL_DATA_DIR_UNUSABLE: 'Check that node.dataDir can be created and written by this user.',
   SHOAL_STORAGE_CORRUPT:

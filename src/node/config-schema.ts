@@ -25,6 +25,9 @@ const threadCount = (meaning: string) =>
     .describe(meaning);
 
 const UINT32_MAX = 0xffff_ffff;
+
+/** Keys whose values are shown by no message and no command. */
+export const SECRET_KEYS: ReadonlySet<string> = new Set(['cluster.key', 'cluster.previousKey']);
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
@@ -80,6 +83,54 @@ const listeners = z.strictObject({
     .prefault({}),
   ws: z.strictObject({ enabled: enabled(true), host, port: port(8080), ...web }).prefault({}),
   wss: z.strictObject({ enabled: enabled(false), host, port: port(8443), ...web, ...identity }).prefault({}),
+});
+
+const cluster = z.strictObject({
+  enabled: z
+    .union([z.literal('auto'), z.boolean()])
+    .default('auto')
+    .describe(
+      'be a host of a cluster; auto is true when seeds, key, keyFile, host, port or advertise is set',
+    ),
+  env: z
+    .string()
+    .regex(/^[\w.-]{1,64}$/)
+    .default('default')
+    .describe('name of the cluster; hosts with another one are refused'),
+  host: text.default('127.0.0.1').describe('address to bind, UDP and TCP; anything but loopback wants a key'),
+  port: whole(4800, 1, 65_535, 'port, UDP and TCP'),
+  advertise: text
+    .optional()
+    .describe('host or host:port at which other hosts reach this one; found out when not given'),
+  seeds: z
+    .array(text)
+    .max(256)
+    .default([])
+    .describe('hosts to join: host:port, a DNS name (all its addresses), or an SRV name (begins with _)'),
+  keyFile: text
+    .optional()
+    .describe('file holding the secret that all hosts share; every packet is sealed with it'),
+  previousKeyFile: text.optional().describe('file of a second secret that is accepted too, for a rotation'),
+  key: text.optional().describe('the secret itself; better in keyFile, or in the environment'),
+  previousKey: text.optional().describe('the second secret itself'),
+  insecure: flag(false, 'let anybody who reaches the port join; must be said outright to bind so'),
+  tls: z
+    .strictObject({
+      certFile: text.optional().describe('certificate chain of this host, PEM; its TCP then is TLS'),
+      keyFile: text.optional().describe('private key, PEM'),
+      caFile: text
+        .optional()
+        .describe("the cluster's own authority, PEM; both sides must show what it signed"),
+    })
+    .prefault({}),
+  probeIntervalMs: whole(
+    1_000,
+    100,
+    60_000,
+    'between two probes; the time to find a dead host grows with it',
+  ),
+  probeTimeoutMs: whole(500, 20, 30_000, 'for a direct answer, before others are asked to probe'),
+  seedRetryMsMax: whole(30_000, 100, 600_000, 'longest pause between two joins to a seed that is away'),
 });
 
 const limits = z.strictObject({
@@ -202,6 +253,17 @@ export const configSchema = z.strictObject({
       enabled: flag(true, 'serve /metrics, /healthz and /readyz'),
       host: text.default('127.0.0.1').describe('address to bind'),
       port: port(9464),
+    })
+    .prefault({}),
+  cluster: cluster.prefault({}),
+  admin: z
+    .strictObject({
+      enabled: z
+        .union([z.literal('auto'), z.boolean()])
+        .default('auto')
+        .describe('serve the commands "shoalmq cluster ..."; auto is true in a cluster'),
+      host: text.default('127.0.0.1').describe('address to bind; the token travels in the clear'),
+      port: port(9465),
     })
     .prefault({}),
   sys: z

@@ -106,10 +106,10 @@ export function readAssignments(assignments: readonly string[], faults: string[]
   return given;
 }
 
-/** Text as it stands, as a YAML value, and as a list separated by commas. */
+/** Text as it stands, as a YAML value, and as a list separated by commas, of values or of texts. */
 function readingsOf(text: string): unknown[] {
-  const list = text.split(',').map(part => scalar(part.trim()));
-  return [text, scalar(text), list];
+  const parts = text.split(',').map(part => part.trim());
+  return [text, scalar(text), parts.map(scalar), parts];
 }
 
 function scalar(text: string): unknown {

@@ -2,8 +2,9 @@ import { readFileSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { z } from 'zod';
 import { ShoalError } from '../base/errors.js';
+import { resolveCluster } from './cluster-config.js';
 import { allowedText, type ConfigLeaf, configLeaves, unknownKeyText } from './config-keys.js';
-import { configSchema } from './config-schema.js';
+import { configSchema, SECRET_KEYS } from './config-schema.js';
 import { type Given, readAssignments, readEnvironment, readYaml } from './config-sources.js';
 import { resolveHosts } from './security.js';
 
@@ -19,6 +20,16 @@ export interface ConfigInput {
 }
 
 const FILE_BYTES_MAX = 1024 * 1024;
+
+/** The same with `(not shown)` in place of secrets: for printing. */
+export function withoutSecrets(config: Config): Config {
+  const { key, previousKey, ...cluster } = config.cluster;
+  const hidden = {
+    ...(key === undefined ? {} : { key: '(not shown)' }),
+    ...(previousKey === undefined ? {} : { previousKey: '(not shown)' }),
+  };
+  return { ...config, cluster: { ...cluster, ...hidden } };
+}
 
 /** Everything at its default; `auto` is not yet replaced. */
 export function defaultConfig(): Config {
@@ -54,6 +65,7 @@ export function loadConfig(input: ConfigInput): Config {
   const config = configSchema.parse(nest(effective));
   if (config.node.name === 'auto') config.node.name = hostname();
   resolveHosts(config);
+  resolveCluster(config, key => effective.get(key)?.source, faults);
   crossCheck(config, key => effective.get(key)?.source ?? 'the default', faults);
   failOn(faults);
   return config;
@@ -81,7 +93,7 @@ function check(leaf: ConfigLeaf, { value, readings, source }: Given): Outcome {
     const parsed = leaf.schema.safeParse(reading);
     if (parsed.success) return { kind: 'value', value: parsed.data };
   }
-  const shown = JSON.stringify(value)?.slice(0, 200);
+  const shown = SECRET_KEYS.has(leaf.key) ? '(not shown)' : JSON.stringify(value)?.slice(0, 200);
   return { kind: 'fault', text: `${leaf.key} is ${shown} (from ${source}), allowed is ${allowedText(leaf)}` };
 }
 

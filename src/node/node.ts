@@ -5,12 +5,19 @@
  *   thread-plan.ts, threads.ts how many threads, on which CPUs; one thread through all its lives
  *   mqtt-worker.ts             a thread that owns connections; listeners.ts opens its sockets
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
+ *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
+ *   admin*.ts, http.ts         the local port for that: token, server, client
  *   listener-watch.ts, descriptors.ts  how many clients may come, and who is told when they may not
  *   metrics-server.ts, sys-topics.ts, vitals.ts, ring-metrics.ts   what can be watched
  *
- * Main thread: the lock on the data directory, the worker threads, the session directory, metrics, `$SYS`. Worker
- * threads, in the mesh by index: main 0, then mqtt, match and apply threads. It starts from the bottom (stores,
- * then mqtt threads, then their listeners), and stops from the top.
+ * Main thread: the lock on the data directory, the worker threads, the session directory, the cluster, metrics, `$SYS`.
+ * Worker threads, in the mesh by index: main 0, then mqtt, match and apply threads. It starts from the bottom (stores,
+ * then the cluster, then mqtt threads, then their listeners), and stops from the top: clients are sent away, then the
+ * other hosts hear a goodbye.
+ *
+ * A node that an operator evicts from the cluster goes on serving its own clients, alone. The word is about the cluster:
+ * nothing that its clients were promised depends on other nodes, and a process that ends would be started again by its
+ * supervisor, which is how an evicted node comes back.
  *
  * Invariants
  * - Main handles control messages and the session directory's frames, never a PUBLISH.
@@ -40,13 +47,20 @@ import { SessionDict } from '../session-dict/session-dict.js';
 import { AsyncBell } from '../shard/io/async-bell.js';
 import { TurnLoop } from '../shard/io/loop.js';
 import { createMesh, Mesh, type MeshMemory } from '../shard/mesh.js';
+import { formatAddress } from '../underlay/io/address.js';
+import { openAdminServer } from './admin-server.js';
+import { announceUrl, ensureToken } from './admin-token.js';
+import { type Cluster, makeCluster } from './cluster.js';
+import { isClustered } from './cluster-config.js';
+import { clusterRoutes } from './cluster-routes.js';
 import type { Config } from './config.js';
 import { connectionsThatFit, watchDescriptors } from './descriptors.js';
-import { listenerHint } from './hint.js';
-import { type MetricsServer, type NodeStatus, openMetricsServer } from './metrics-server.js';
+import { listenerHint, reachable } from './hint.js';
+import type { HttpListener } from './http.js';
+import { type NodeStatus, openMetricsServer } from './metrics-server.js';
 import type { AdmissionInput, Opened } from './mqtt-worker.js';
 import { sampleRings } from './ring-metrics.js';
-import type { ListenerKind } from './security.js';
+import { isLoopback, type ListenerKind } from './security.js';
 import { SysTopics } from './sys-topics.js';
 import { planThreads, type ThreadPlan } from './thread-plan.js';
 import { openPool, type Role, Thread } from './threads.js';
@@ -64,6 +78,8 @@ export interface RunningNode {
   }[];
   /** Port of the metrics server; 0 when it is off. */
   readonly metricsPort: number;
+  /** Where other hosts of the cluster reach this one; undefined when it is in none. */
+  readonly clusterAddress: string | undefined;
   /** Sends clients away, flushes storage, ends all threads. */
   stop(): Promise<void>;
 }
@@ -105,6 +121,7 @@ class Node {
   private readonly shared = new Map<ListenerKind, SharedPort>();
   private ready = false;
   private stopping: Promise<void> | undefined;
+  private cluster: Cluster | undefined;
 
   constructor(config: Config, log: Log) {
     this.config = config;
@@ -135,11 +152,15 @@ class Node {
     scope.own(watchDescriptors(log));
     const sampling = setInterval(() => sampleRings(this.mesh, this.block), SAMPLE_MS);
     scope.own({ close: () => clearInterval(sampling) });
+    const cluster = isClustered(config) ? scope.own(await makeCluster(config, env)) : undefined;
+    this.cluster = cluster;
     const metrics = config.metrics.enabled ? scope.own(await this.openMetrics()) : undefined;
     this.open('mqtt', this.plan.mqtt, 1);
     this.open('match', this.plan.match, 1 + this.plan.mqtt);
     this.open('apply', this.plan.apply, 1 + this.plan.mqtt + this.plan.match);
     await Promise.all(this.with('match', 'apply').map(thread => this.launch(thread)));
+    await cluster?.start();
+    if (config.admin.enabled === true) await this.openAdmin();
     this.limitConnections();
     await Promise.all(this.with('mqtt').map(thread => this.launch(thread)));
     await this.openShared();
@@ -154,6 +175,7 @@ class Node {
         hint: listenerHint(config, kind, host, port),
       })),
       metricsPort: metrics?.port ?? 0,
+      clusterAddress: cluster?.address,
       stop: () => (this.stopping ??= this.stop()),
     };
   }
@@ -285,13 +307,24 @@ class Node {
 
   // -- watching ----------------------------------------------------------------------------------------------
 
-  private openMetrics(): Promise<MetricsServer> {
+  private openMetrics(): Promise<HttpListener> {
     const { host, port } = this.config.metrics;
     const threads = () => [
       { thread: 'main', block: this.block },
       ...this.threads.map(({ name, block }) => ({ thread: name, block })),
     ];
-    return openMetricsServer({ host, port, threads, status: () => this.status() });
+    const more = this.cluster?.metrics ?? [];
+    return openMetricsServer({ host, port, threads, status: () => this.status(), more });
+  }
+
+  private async openAdmin(): Promise<void> {
+    const { config, scope, log, cluster } = this;
+    const { host, port } = config.admin;
+    const { dataDir } = config.node;
+    const token = ensureToken(dataDir, log);
+    const server = scope.own(await openAdminServer({ host, port, token, routes: clusterRoutes(cluster) }));
+    if (!isLoopback(host)) log.warn({ host }, 'the token of the administration port travels in the clear');
+    scope.own(announceUrl(dataDir, `http://${formatAddress(reachable(host), server.port)}`));
   }
 
   private status(): NodeStatus {
@@ -327,6 +360,7 @@ class Node {
     );
     for (const shard of shards) shard.send({ kind: 'drain' });
     await Promise.all(drained);
+    await this.cluster?.leave();
     await this.abort();
   }
 

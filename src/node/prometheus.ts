@@ -6,7 +6,7 @@ export interface ThreadCounters {
   readonly block: CounterBlock;
 }
 
-interface Sample {
+export interface Sample {
   readonly metricName?: string;
   readonly labels: Record<string, string>;
   readonly value: number;

@@ -7,12 +7,13 @@ import {
   FLUSH_SECONDS,
   PACKETS_RECEIVED,
 } from '../../src/base/metrics.js';
-import { type MetricsServer, type NodeStatus, openMetricsServer } from '../../src/node/metrics-server.js';
+import type { HttpListener } from '../../src/node/http.js';
+import { type NodeStatus, openMetricsServer } from '../../src/node/metrics-server.js';
 
 const well: NodeStatus = { healthy: true, ready: true, reasons: [] };
 let status = well;
 const blocks = [new CounterBlock(), new CounterBlock()];
-let server: MetricsServer;
+let server: HttpListener;
 
 beforeAll(async () => {
   server = await openMetricsServer({

@@ -1,0 +1,109 @@
+import type { HostId, HostRecord } from '../underlay/message.js';
+import type { HostView, UnderlayMachine } from '../underlay/underlay.js';
+
+/** What a node knows of its cluster, as `GET /cluster/members` has it. All times are milliseconds since 1970. */
+export interface MembersReport {
+  /** The asked node. */
+  readonly self: { readonly id: HostId; readonly name: string; readonly address: string };
+  readonly env: string;
+  readonly standing: Standing;
+  /** When this was true, by the asked node's clock. */
+  readonly atMs: number;
+  /** The same number on all hosts that have the same hosts in their view. */
+  readonly fingerprint: number;
+  /** By name. A node that has left, or was evicted, shows itself alone. */
+  readonly members: readonly MemberRow[];
+  /** Hosts that failed, and are looked for. */
+  readonly lost: readonly LostRow[];
+}
+
+/** `left` and `evicted` last until the process starts again. */
+export type Standing = 'member' | 'left' | 'evicted';
+
+export interface MemberRow {
+  readonly id: HostId;
+  readonly name: string;
+  readonly address: string;
+  readonly state: 'alive' | 'suspect';
+  readonly incarnation: number;
+  readonly version: string;
+  readonly agents: readonly string[];
+  /** Local health multiplier: 0 is healthy, 8 the worst. A host knows only its own; null for the others. */
+  readonly health: number | null;
+  /** Smoothed, of direct probes by datagram; null when none was measured. */
+  readonly roundTripMs: number | null;
+  /** Its clock minus that of the asked node, network delay included. */
+  readonly clockSkewMs: number;
+  /** Packets pass in one direction only. */
+  readonly oneWay: boolean;
+  readonly startedMs: number;
+  /** Since when it is in this state. */
+  readonly sinceMs: number;
+  readonly isSelf: boolean;
+}
+
+export interface LostRow {
+  readonly id: HostId;
+  readonly name: string;
+  readonly address: string;
+  readonly sinceMs: number;
+}
+
+export function membersReport(
+  machine: UnderlayMachine,
+  env: string,
+  standing: Standing,
+  atMs: number,
+): MembersReport {
+  const { self } = machine;
+  const all = machine.hosts();
+  const hosts = standing === 'member' ? all : all.filter(({ record }) => record.id === self.id);
+  const lost = standing === 'member' ? machine.lostHosts() : [];
+  return {
+    self: { id: self.id, name: self.name, address: self.address },
+    env,
+    standing,
+    atMs,
+    fingerprint: fingerprint(hosts.map(({ record }) => record.id)),
+    members: hosts.map(host => memberRow(host, self, machine.healthScore())).sort(byName),
+    lost: lost.map(({ record, sinceMs }) => ({ ...nameOf(record), sinceMs })).sort(byName),
+  };
+}
+
+function nameOf({ id, name, address }: HostRecord) {
+  return { id, name, address };
+}
+
+function memberRow(host: HostView, self: HostRecord, health: number): MemberRow {
+  const { record, state, sinceMs, roundTripMs, clockSkewMs, oneWay } = host;
+  const isSelf = record.id === self.id;
+  return {
+    ...nameOf(record),
+    state,
+    incarnation: record.incarnation,
+    version: record.version,
+    agents: record.agents,
+    health: isSelf ? health : null,
+    roundTripMs: roundTripMs < 0 ? null : Math.round(roundTripMs * 1_000) / 1_000,
+    clockSkewMs: Math.round(clockSkewMs),
+    oneWay,
+    startedMs: record.startedMs,
+    sinceMs,
+    isSelf,
+  };
+}
+
+function byName(left: LostRow, right: LostRow): number {
+  if (left.name !== right.name) return left.name < right.name ? -1 : 1;
+  return left.id - right.id;
+}
+
+/** 32 bits over the ids in their order; not a proof, but two views that differ are told apart at a glance. */
+export function fingerprint(ids: readonly HostId[]): number {
+  let hash = 0x811c9dc5;
+  for (const id of ids.toSorted((left, right) => left - right)) {
+    hash = Math.imul(hash ^ (id >>> 0), 0x01000193);
+    hash = Math.imul(hash ^ Math.floor(id / 2 ** 32), 0x01000193);
+  }
+  return hash >>> 0;
+}

@@ -72,11 +72,13 @@ function chaos(cluster: Cluster): readonly Figure[] {
   calm(cluster, seeds);
   const tookMs = cluster.mustConverge(CALM_MS + joinMaxMs(cluster.hostCount), 'after the chaos');
   cluster.mustStayConverged(2 * MINUTE_MS, 'after the chaos');
+  cluster.mustHaveNoFalseEvictions('after the chaos');
   return [{ what: 'one cluster', text: seconds(tookMs) }];
 }
 
 function calm(cluster: Cluster, seeds: readonly string[]): void {
   cluster.heal();
+  cluster.isMurky = false;
   for (const seat of cluster.seats) {
     cluster.resume(seat);
     const isSeed = seeds.includes(seat.node.address);

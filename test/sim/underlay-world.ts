@@ -23,7 +23,7 @@ export interface ClusterSettings {
 
 const ENCODED_HOSTS_MAX = 20;
 const MAX_FALSE_EVICTIONS_KEPT = 1_000;
-/** A host counts as responsive again this long after a pause, for it has to work off what waited. */
+/** A host counts as responsive this long after a pause, and as reachable after a cut: suspicions were under way. */
 const RECOVERY_MS = 30_000;
 
 /** A place for hosts: an address, its node, and who lives there now. */
@@ -71,6 +71,7 @@ export class Cluster implements HostSink {
   readonly #byId = new Map<HostId, SimHost>();
   readonly #names = new Map<HostId, string>();
   readonly #isSmall: boolean;
+  #healedMs = Number.NEGATIVE_INFINITY;
   /** Links are cut in ways that parts do not describe: nobody can say what is a false eviction. */
   isMurky = false;
   /** Hosts that were ever started. */
@@ -212,6 +213,7 @@ export class Cluster implements HostSink {
 
   heal(): void {
     for (const seat of this.seats) seat.part = 0;
+    this.#healedMs = this.world.nowMs;
     this.network.heal();
   }
 
@@ -315,7 +317,8 @@ export class Cluster implements HostSink {
     const seat = this.#seatOf(subject);
     const isThere = seat.host === subject && this.isExpected(seat);
     const isReachable = seat.part === this.#seatOf(observer).part;
-    if (!isThere || !isReachable || this.world.nowMs - subject.resumedMs < RECOVERY_MS) return;
+    const calmSinceMs = Math.max(subject.resumedMs, this.#healedMs);
+    if (!isThere || !isReachable || this.world.nowMs - calmSinceMs < RECOVERY_MS) return;
     this.falseEvictionCount += 1;
     if (this.falseEvictions.length < MAX_FALSE_EVICTIONS_KEPT) {
       this.falseEvictions.push({

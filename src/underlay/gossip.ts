@@ -17,8 +17,8 @@ const STREAM_BUDGET_BYTES = 262_144;
 const SPACE_BYTES_MIN = 64;
 
 /**
- * Tells rumours: in packets of their own while there are any, to random hosts, and in the space that is left in every
- * datagram (SWIM's piggyback, section 4.1).
+ * Tells rumours: in packets of their own while there are any, to random hosts, and in the space that is left in the
+ * datagrams of probes and joins (SWIM's piggyback, section 4.1).
  */
 export class Gossip {
   private readonly view: View;
@@ -61,7 +61,7 @@ export class Gossip {
     for (const parcel of parcels) {
       if (rumours.size === 0) return;
       const left = DATAGRAM_BUDGET_BYTES - parcel.bytes;
-      if (parcel.isTold || parcel.path !== 'datagram' || left < SPACE_BYTES_MIN) continue;
+      if (parcel.isFull || parcel.path !== 'datagram' || left < SPACE_BYTES_MIN) continue;
       const before = parcel.messages.length;
       parcel.bytes += rumours.take(parcel.toId, left, hosts, parcel.messages);
       this.counters.rumoursSent += parcel.messages.length - before;
@@ -74,6 +74,6 @@ export class Gossip {
     const bytes = this.view.rumours.take(id, budgetBytes, this.view.hosts, messages);
     if (messages.length === 0) return;
     this.counters.rumoursSent += messages.length;
-    this.outbox.add({ to: address, toId: id, path, messages, bytes, isTold: true });
+    this.outbox.add({ to: address, toId: id, path, messages, bytes, isFull: true });
   }
 }

@@ -15,8 +15,8 @@ export interface Parcel extends Send {
   /** Who is expected there; 0 when that is not known. */
   readonly toId: HostId;
   bytes: number;
-  /** Carries rumours already, as many as are meant for it. */
-  readonly isTold: boolean;
+  /** No rumours are to be added: they are in it already, or it is one of a burst that the layers above send. */
+  readonly isFull: boolean;
 }
 
 /** Gathers the messages of a turn by destination. What no datagram can carry goes by stream. */
@@ -40,7 +40,8 @@ export class Outbox {
       parcel.bytes += bytes;
       return;
     }
-    parcels.push({ to, toId, path: way, messages: [message], bytes, isTold: false });
+    const isFull = message.kind === 'crdt' || message.kind === 'payload';
+    parcels.push({ to, toId, path: way, messages: [message], bytes, isFull });
   }
 
   /** A whole packet, not merged with others. */

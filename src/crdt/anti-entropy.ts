@@ -1,10 +1,11 @@
 import { assert } from '../base/assert.js';
 import type { Random } from '../base/env.js';
-import { ChangeLog, type News } from './change-log.js';
+import { addTriples, ChangeLog, hasLiveDot, type News } from './change-log.js';
 import { REPLICATOR_OPTIONS, type ReplicatorOptions } from './crdt.js';
 import {
   type AckMessage,
   type CrdtMessage,
+  crdtMessageBytes,
   type DeltaMessage,
   type Entry,
   entryBytes,
@@ -13,7 +14,6 @@ import {
 } from './message.js';
 import { Neighbour } from './neighbour.js';
 import type { Applied, OrMap } from './or-map.js';
-import type { Dot } from './origin.js';
 import { Reconciliation } from './reconciliation.js';
 
 /** Most neighbours of one replicator; a mesh has some dozen. */
@@ -103,12 +103,9 @@ export class Replicator {
       this.neighbours.delete(id);
       this.usedBits &= ~bit;
     }
-    let added = 0;
     for (const id of ids) {
       if (id === this.map.replica || this.neighbours.has(id)) continue;
-      // One after the other: after the first repair the others have little to add.
-      const spreadMs = added++ * (this.options.repairMs / 4);
-      this.neighbours.set(id, new Neighbour(id, this.takeBit(), this.log.end, this.nowMs + spreadMs));
+      this.neighbours.set(id, new Neighbour(id, this.takeBit(), this.log.end, this.nowMs));
     }
     this.keepEager();
     this.trimLog();
@@ -151,9 +148,16 @@ export class Replicator {
   /** Does what is due at `nowMs`. */
   tick(nowMs: number): void {
     this.nowMs = nowMs;
+    let newcomers = 0;
     for (const neighbour of this.neighbours.values()) {
       this.resend(neighbour);
       if (neighbour.rootDueMs > nowMs) continue;
+      if (neighbour.isNew) {
+        neighbour.isNew = false;
+        // One after the other: after the first repair the others have little to add.
+        neighbour.rootDueMs = nowMs + newcomers++ * (this.options.repairMs / 4);
+        if (newcomers > 1) continue;
+      }
       neighbour.rootDueMs = this.reconciliation.nextRootMs(nowMs);
       neighbour.quietRootDueMs = neighbour.rootDueMs;
       this.sends.push({ to: neighbour.id, message: this.reconciliation.root() });
@@ -215,8 +219,7 @@ export class Replicator {
   private receiveRepair(from: number, message: RepairMessage, neighbour: Neighbour | undefined): void {
     const applied = this.map.apply(message);
     const bit = markKnown(applied, neighbour);
-    const items = applied.dots.length + applied.dropped.length / 3;
-    if (items <= this.options.pushedItemsMax) this.publish(applied, bit);
+    if (crdtMessageBytes(message) <= this.options.pushedBytesMax) this.publish(applied, bit);
     else {
       for (const key of applied.keys) this.changes.add(key);
       this.showRoot(neighbour);
@@ -355,8 +358,7 @@ export class Replicator {
       if (bytes > 0 && bytes + size > bytesMax) break;
       if (size === 0) continue;
       bytes += size;
-      for (const dot of news.dots) if (isNewsTo(dot, neighbour.bit)) entries.push(dot.entry);
-      if ((news.sourceBit & neighbour.bit) === 0) addTriples(dropped, news.dropped);
+      addNews(entries, dropped, news, neighbour.bit);
     }
     if (bytes === 0) return undefined;
     this.sequence += 2;
@@ -380,23 +382,17 @@ function markKnown(applied: Applied, neighbour: Neighbour | undefined): number {
   return neighbour.bit;
 }
 
-function isNewsTo(dot: Dot, bit: number): boolean {
-  return dot.isLive && (dot.knownBy & bit) === 0;
-}
-
 /** Estimated bytes of what is left of the news for a neighbour; 0 is nothing. */
 function newsBytes(news: News, bit: number): number {
   let bytes = (news.sourceBit & bit) === 0 ? (news.dropped.length / 3) * TRIPLE_BYTES : 0;
-  for (const dot of news.dots) if (isNewsTo(dot, bit)) bytes += entryBytes(dot.entry);
+  if (!hasLiveDot(news)) return bytes;
+  for (const dot of news.dots) if ((dot.knownBy & bit) === 0) bytes += entryBytes(dot.entry);
   return bytes;
 }
 
-/** Appends ranges, joined to the last one where they continue it: a key that is written often drops in a row. */
-function addTriples(all: number[], more: readonly number[]): void {
-  for (let i = 0; i < more.length; i += 3) {
-    const end = all.length;
-    const continues = end > 0 && all[end - 3] === more[i] && all[end - 1] === more[i + 1]! - 1;
-    if (continues) all[end - 1] = more[i + 2]!;
-    else all.push(more[i]!, more[i + 1]!, more[i + 2]!);
-  }
+/** Adds what is left of the news for a neighbour. A dot that ended goes along with others that live: see the log. */
+function addNews(entries: Entry[], dropped: number[], news: News, bit: number): void {
+  if ((news.sourceBit & bit) === 0) addTriples(dropped, news.dropped);
+  if (!hasLiveDot(news)) return;
+  for (const dot of news.dots) if ((dot.knownBy & bit) === 0) entries.push(dot.entry);
 }

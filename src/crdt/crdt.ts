@@ -121,8 +121,8 @@ export interface ReplicatorOptions {
   readonly bulkBytesMax: number;
   /** Most messages that answer one repair message; what is left over waits for the next round. */
   readonly repairPagesMax: number;
-  /** Larger news from a repair is not pushed to the other neighbours: they are shown the new root instead. */
-  readonly pushedItemsMax: number;
+  /** A larger repair message is not pushed on to the other neighbours: they are shown the new root instead. */
+  readonly pushedBytesMax: number;
 }
 
 export const REPLICATOR_OPTIONS: ReplicatorOptions = {
@@ -140,5 +140,5 @@ export const REPLICATOR_OPTIONS: ReplicatorOptions = {
   bulkNewsMin: 24,
   bulkBytesMax: 16_000,
   repairPagesMax: 8,
-  pushedItemsMax: 64,
+  pushedBytesMax: 4_000,
 };

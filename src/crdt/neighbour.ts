@@ -26,6 +26,8 @@ export class Neighbour {
   resendDueMs = Number.POSITIVE_INFINITY;
   /** There was news that did not fit in the window. */
   isBlocked = false;
+  /** It was not shown the root since it became a neighbour. */
+  isNew = true;
   /** It is pushed news; otherwise it is shown the root some time after. */
   isEager = true;
   /** It did not acknowledge for long; it gets no deltas until it is heard. */

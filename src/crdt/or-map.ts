@@ -14,10 +14,12 @@ export class Applied {
   readonly keys: string[] = [];
   /** Dots that began to live. */
   readonly dots: Dot[] = [];
+  /** Dots that lived and do not any more. */
+  readonly ended: Dot[] = [];
   /** Ranges that were not wholly dropped before: triples `replica, from, to`. */
   readonly dropped: number[] = [];
-  /** Dots offered that were dropped here before: pairs `replica, counter`. The sender should hear of it. */
-  readonly stale: number[] = [];
+  /** Entries offered that were dropped here before. The sender should hear of it. */
+  readonly stale: Entry[] = [];
   /** Dots offered that live here already. */
   readonly repeated: Dot[] = [];
 
@@ -69,17 +71,12 @@ export class OrMap {
 
   /** The concurrent values of a key, in an order that is the same at all replicas; empty when there is none. */
   values(key: string): Uint8Array[] {
-    const values: Uint8Array[] = [];
-    for (let dot = this.keyDots.get(key); dot !== undefined; dot = dot.nextOfKey)
-      values.push(dot.entry.value);
-    return values;
+    return this.dots(key).map(dot => dot.entry.value);
   }
 
   /** The same with who wrote them. */
   entries(key: string): Entry[] {
-    const entries: Entry[] = [];
-    for (let dot = this.keyDots.get(key); dot !== undefined; dot = dot.nextOfKey) entries.push(dot.entry);
-    return entries;
+    return this.dots(key).map(dot => dot.entry);
   }
 
   /** Writes `value`, kept by reference, over all that is seen under `key`. Undefined: a limit forbids it. */
@@ -134,6 +131,13 @@ export class OrMap {
     return { entries, dropped };
   }
 
+  /** The live dots of a key. */
+  dots(key: string): Dot[] {
+    const dots: Dot[] = [];
+    for (let dot = this.keyDots.get(key); dot !== undefined; dot = dot.nextOfKey) dots.push(dot);
+    return dots;
+  }
+
   /** The live dot, for repair. */
   live(replica: number, counter: number): Dot | undefined {
     return this.origins.get(replica)?.live(counter);
@@ -178,11 +182,11 @@ export class OrMap {
     const dot = origin?.live(counter);
     if (dot !== undefined) applied.repeated.push(dot);
     else if (origin !== undefined && rangesCover(origin.seen, counter, counter)) {
-      applied.stale.push(replica, counter);
+      applied.stale.push(entry);
     } else if (replica === this.replica) {
       // A write of ours that we never made: nobody shall keep it, nor take our next one for it.
       this.drop(replica, counter, counter, applied);
-      applied.stale.push(replica, counter);
+      applied.stale.push(entry);
     } else if (this.fits(entry.key, entry.value)) this.begin(entry, applied);
     else this.refused++;
   }
@@ -256,6 +260,7 @@ export class OrMap {
   private end(dot: Dot, applied: Applied): void {
     const { key } = dot.entry;
     dot.isLive = false;
+    applied.ended.push(dot);
     this.digest.remove(dot);
     applied.keys.push(key);
     let before = this.keyDots.get(key)!;

@@ -1,7 +1,6 @@
 import type { Random } from '../base/env.js';
 import type { ReplicatorOptions } from './crdt.js';
 import {
-  BUCKETS_MIN,
   type BucketsMessage,
   type CrdtMessage,
   type DotsMessage,
@@ -18,6 +17,8 @@ const EVERYTHING = [0, 0xffff_ffff];
 const NOTHING: readonly never[] = [];
 /** Numbers a dot takes in a list, and the estimate of its bytes. */
 const DOT_BYTES = 16;
+/** So few dots in two maps are listed at once: that is as short as digests of their buckets. */
+const LISTED_MAX = 64;
 const TRIPLE_BYTES = 24;
 
 /**
@@ -25,10 +26,9 @@ const TRIPLE_BYTES = 24;
  *
  *     root → (equal: silence) buckets → dots → repair → repair
  *
- * A small map skips the buckets and lists all its dots; to an empty one everything is sent at once. Who is listed
- * dots answers with the entries that are missing there, with what of the list it knows to be dropped, and with what
- * it wants; what it sent needlessly comes back as dropped. So both sides end up with the join, and neither needs the
- * other's ranges of seen counters.
+ * Small and empty maps skip the buckets and list all dots at once. Who is listed dots answers with the entries that
+ * are missing there, with what of the list it knows to be dropped, and with what it wants; what it sent needlessly
+ * comes back as dropped. So both sides end up with the join, and neither needs the other's ranges of seen counters.
  *
  * Nothing is remembered between messages except whom this map is busy with: a second partner waits, because after
  * the first repair it mostly has nothing left to say. Every step makes the maps more equal, so lost messages, rounds
@@ -44,6 +44,8 @@ export class Reconciliation {
   private partner = 0;
   private busyUntilMs = Number.NEGATIVE_INFINITY;
   private hasSentBuckets = false;
+  /** Key hash where the last listing was cut off: the next one begins there, so that all are listed in time. */
+  private cutAt = 0;
 
   constructor(
     map: OrMap,
@@ -91,9 +93,7 @@ export class Reconciliation {
     this.begin(from, nowMs);
     this.repairs++;
     this.expectProgress(neighbour, nowMs);
-    if (theirs.count === 0) {
-      if (!this.sendRepair(from, digest.within(0, 0xffff_ffff), [], [])) this.hasten(neighbour, nowMs);
-    } else if (digest.count <= BUCKETS_MIN * 4) {
+    if (digest.count === 0 || digest.count + theirs.count <= LISTED_MAX) {
       this.sendDots(from, EVERYTHING);
     } else {
       this.hasSentBuckets = true;
@@ -135,19 +135,23 @@ export class Reconciliation {
     if (!this.sendRepair(from, missing, dropped, wanted)) this.hasten(neighbour, nowMs);
   }
 
-  /** `stale`: dots among what they sent that are dropped here; `wanted`: dots that they ask for. Both pairs. */
-  answerRepair(from: number, stale: readonly number[], wanted: readonly number[]): void {
-    const dots: Dot[] = [];
+  /**
+   * `stale`: entries among what they sent that are dropped here: they hear so, and what stands under the key now, so
+   * that it is not gone for them meanwhile. `wanted`: pairs that they ask for; what does not live any more is left
+   * out, as they lack it anyway.
+   */
+  answerRepair(from: number, stale: readonly Entry[], wanted: readonly number[]): void {
+    const dots = new Set<Dot>();
     const dropped: number[] = [];
-    for (let i = 0; i < stale.length; i += 2) dropped.push(stale[i]!, stale[i + 1]!, stale[i + 1]!);
-    for (let i = 0; i < wanted.length; i += 2) {
-      const replica = wanted[i]!;
-      const counter = wanted[i + 1]!;
-      const dot = this.map.live(replica, counter);
-      if (dot !== undefined) dots.push(dot);
-      else if (this.map.hasSeen(replica, counter)) dropped.push(replica, counter, counter);
+    for (const { key, replica, counter } of stale) {
+      dropped.push(replica, counter, counter);
+      for (const dot of this.map.dots(key)) dots.add(dot);
     }
-    this.sendRepair(from, dots, dropped, []);
+    for (let i = 0; i < wanted.length; i += 2) {
+      const dot = this.map.live(wanted[i]!, wanted[i + 1]!);
+      if (dot !== undefined) dots.add(dot);
+    }
+    this.sendRepair(from, [...dots], dropped, []);
   }
 
   private begin(partner: number, nowMs: number): void {
@@ -193,25 +197,31 @@ export class Reconciliation {
   /** Lists our dots in `ranges`, cut between key hashes into pages; what exceeds the pages is left to another round. */
   private sendDots(to: number, ranges: readonly number[]): void {
     const dotsMax = Math.floor(this.options.bulkBytesMax / DOT_BYTES);
+    const start = this.cutAt <= ranges[ranges.length - 1]! ? this.cutAt : 0;
+    this.cutAt = 0;
     let page = { kind: 'dots' as const, ranges: [] as number[], dots: [] as number[] };
     let pages = 1;
     for (let i = 0; i < ranges.length; i += 2) {
-      let from = ranges[i]!;
-      const to_ = ranges[i + 1]!;
+      const end = ranges[i + 1]!;
+      if (end < start) continue;
+      let from = Math.max(start, ranges[i]!);
       let last = -1;
-      for (const dot of this.map.digest.within(from, to_)) {
+      for (const dot of this.map.digest.within(from, end)) {
         const hash = dot.hash >>> 0;
         if (page.dots.length >= dotsMax * 2 && hash !== last) {
           if (hash > from) page.ranges.push(from, hash - 1);
           this.send(to, page);
-          if (++pages > this.options.repairPagesMax) return;
+          if (++pages > this.options.repairPagesMax) {
+            this.cutAt = hash;
+            return;
+          }
           page = { kind: 'dots', ranges: [], dots: [] };
           from = hash;
         }
         page.dots.push(dot.entry.replica, dot.entry.counter);
         last = hash;
       }
-      page.ranges.push(from, to_);
+      page.ranges.push(from, end);
     }
     this.send(to, page);
   }

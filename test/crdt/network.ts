@@ -36,7 +36,10 @@ export class Network {
   sentBytes = 0;
   readonly sentByKind = new Map<string, number>();
   largestBytes = 0;
-  readonly changes = new Map<number, string[]>();
+  /** Called after every step of a node. */
+  onStep: ((id: number, node: Replicator, changed: readonly string[]) => void) | undefined;
+  /** Called for every message sent. */
+  onSend: ((from: number, send: Send) => void) | undefined;
   private readonly deadlines = new Map<number, number>();
   private readonly packets: Packet[] = [];
   private order = 0;
@@ -109,8 +112,8 @@ export class Network {
   private settle(id: number): void {
     const node = this.nodes.get(id)!;
     for (const send of node.takeSends()) this.post(id, send);
-    const changes = node.takeChanges();
-    if (changes.length > 0) this.changes.set(id, [...(this.changes.get(id) ?? []), ...changes]);
+    const changed = node.takeChanges();
+    this.onStep?.(id, node, changed);
     const deadlineMs = Math.max(this.nowMs, node.nextDeadlineMs());
     if (deadlineMs === this.deadlines.get(id) || deadlineMs === Number.POSITIVE_INFINITY) return;
     this.deadlines.set(id, deadlineMs);
@@ -118,6 +121,7 @@ export class Network {
   }
 
   private post(from: number, { to, message }: Send): void {
+    this.onSend?.(from, { to, message });
     const size = crdtMessageBytes(message);
     this.sentMessages++;
     this.sentBytes += size;

@@ -53,6 +53,7 @@ const settled = ({ applyEngine, matchEngine }: Broker) =>
 
 const FILTERS = ['a', 'b/+', '$share/g/a'];
 const SHARDS = 2;
+const OPTIONS = { shards: SHARDS, pollFramesMax: 1, ringBytes: 1 << 16 };
 
 type Step =
   | { kind: 'connect'; client: number; shard: number; clean: boolean; expiry: number }
@@ -102,7 +103,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 /** Clients that come, subscribe and go while threads and the process die. */
 class World {
-  broker = new Broker({ shards: SHARDS, pollFramesMax: 1 });
+  broker = new Broker(OPTIONS);
   private readonly clients: (TestClient | undefined)[] = [undefined, undefined];
 
   run(action: Step): void {
@@ -166,7 +167,7 @@ describe('the routes of persistent sessions', () => {
     act: (broker: Broker, client: TestClient | undefined) => void,
   ): void {
     for (let turns = 0, done = false; !done; turns++) {
-      const broker = new Broker({ shards: SHARDS, pollFramesMax: 1 });
+      const broker = new Broker(OPTIONS);
       const client = prepare(broker);
       broker.pump();
       act(broker, client);

@@ -9,7 +9,7 @@ const PLAIN = { clientId: 'plain', expiry: 1000, clean: false } as const;
 const TURNS = 60;
 
 function opened(memberStays: boolean): { broker: Broker; publisher: TestClient } {
-  const broker = new Broker({ shards: 1, pollFramesMax: 1 });
+  const broker = new Broker({ shards: 1, pollFramesMax: 1, ringBytes: 1 << 16 });
   const member = broker.connect(MEMBER);
   member.subscribe('$share/g/t', { qos: 2 });
   if (!memberStays) member.cut();

@@ -1,7 +1,5 @@
-import { isIP } from 'node:net';
-import { networkInterfaces } from 'node:os';
 import { describe, expect, it } from 'vitest';
-import { advertisedAddress, formatAddress, parseAddress, plainIp } from '../../../src/underlay/io/address.js';
+import { formatAddress, parseAddress, plainIp } from '../../../src/underlay/io/address.js';
 
 describe('addresses', () => {
   it('are names, IPv4 or IPv6 with a port', () => {
@@ -37,26 +35,5 @@ describe('addresses', () => {
       '::ffff:1',
       '10.0.0.1',
     ]);
-  });
-
-  it('are advertised as told, else as bound', () => {
-    const bind = { host: '0.0.0.0', port: 4_800 };
-    expect(advertisedAddress(bind, 'a.example')).toBe('a.example:4800');
-    expect(advertisedAddress(bind, 'a.example:1')).toBe('a.example:1');
-    expect(advertisedAddress(bind, 'fd00::1')).toBe('[fd00::1]:4800');
-    expect(advertisedAddress(bind, '[fd00::1]:1')).toBe('[fd00::1]:1');
-    expect(advertisedAddress(bind, 'a b')).toBeUndefined();
-    expect(advertisedAddress(bind, 'a:0')).toBeUndefined();
-    expect(advertisedAddress({ host: '10.0.0.1', port: 1 })).toBe('10.0.0.1:1');
-    expect(advertisedAddress({ host: '::1', port: 1 })).toBe('[::1]:1');
-  });
-
-  it('are those of this machine when all are bound', () => {
-    const own = Object.values(networkInterfaces()).flatMap(list => list?.map(({ address }) => address) ?? []);
-    for (const host of ['0.0.0.0', '::']) {
-      const parsed = parseAddress(advertisedAddress({ host, port: 4_800 })!)!;
-      expect(own).toContain(parsed.host);
-      if (host === '0.0.0.0') expect(isIP(parsed.host)).toBe(4);
-    }
   });
 });

@@ -2,7 +2,7 @@ import type { Env } from '../base/env.js';
 import { below } from './chance.js';
 import type { Context } from './context.js';
 import type { LocalHealth } from './health.js';
-import type { Member } from './members.js';
+import type { Link, Member } from './members.js';
 import type { Address, HostId, Path } from './message.js';
 import type { Outbox } from './outbox.js';
 import type { OwnRecord } from './own-record.js';
@@ -22,6 +22,9 @@ const NACK_AFTER_MAX_MS = 10_000;
 
 const SEQUENCE_MAX = 0x3fff_ffff;
 
+/** Answered probes in a row without a datagram from the target, until its round-trip time is not known any more. */
+const UNMEASURED_PROBES = 3;
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 interface Probe {
@@ -34,6 +37,8 @@ interface Probe {
   readonly endMs: number;
   isAcked: boolean;
   isDirect: boolean;
+  /** Answered by datagram. */
+  isMeasured: boolean;
   hasRelays: boolean;
   nacksMissing: number;
 }
@@ -135,6 +140,7 @@ export class Detector {
       endMs,
       isAcked: false,
       isDirect: false,
+      isMeasured: false,
       hasRelays: false,
       nacksMissing: 0,
     };
@@ -190,7 +196,7 @@ export class Detector {
     if (probe === null || probe.target.index < 0) return;
     const { target } = probe;
     if (probe.isAcked) {
-      if (target.link !== null) target.link.indirectOnly = probe.isDirect ? 0 : target.link.indirectOnly + 1;
+      if (target.link !== null) judgeLink(target.link, probe);
       return;
     }
     this.counters.probeFailures += 1;
@@ -220,6 +226,7 @@ export class Detector {
       probe.isDirect = true;
       const { link } = probe.target;
       if (link !== null && path === 'datagram') {
+        probe.isMeasured = true;
         const roundTripMs = nowMs - probe.sentMs;
         // The smoothing of RFC 6298, section 2.
         link.roundTripMs =
@@ -270,6 +277,13 @@ export class Detector {
     this.sequence = this.sequence >= SEQUENCE_MAX ? 1 : this.sequence + 1;
     return this.sequence;
   }
+}
+
+/** What an answered probe tells of the paths to its target. */
+function judgeLink(link: Link, { isDirect, isMeasured }: Probe): void {
+  link.indirectOnly = isDirect ? 0 : link.indirectOnly + 1;
+  link.unmeasured = isMeasured ? 0 : link.unmeasured + 1;
+  if (link.unmeasured >= UNMEASURED_PROBES) link.roundTripMs = -1;
 }
 
 /** Buddy piggyback: the incarnation at which the member is suspected, -1 if it is not (Lifeguard, section 4.3). */

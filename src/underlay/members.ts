@@ -14,13 +14,15 @@ const ONE_WAY_PROBES = 2;
 
 /** What is measured of a host that was heard from or probed. Made when there is something to keep. */
 export interface Link {
-  /** -1 before the first direct answer. */
+  /** -1 before the first direct answer by datagram, and while there is none. */
   roundTripMs: number;
   clockSkewMs: number;
   /** Monotonic time of its last packet. */
   heardMs: number;
   /** Probes in a row that only relays could answer. */
   indirectOnly: number;
+  /** Answered probes in a row without a datagram from it. */
+  unmeasured: number;
 }
 
 export interface Member {

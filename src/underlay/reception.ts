@@ -165,7 +165,8 @@ export class Reception {
 
   private hear(member: Member, wallMs: number, nowMs: number): void {
     const clockSkewMs = wallMs - this.parts.env.clock.wallMs();
-    if (member.link === null) member.link = { roundTripMs: -1, clockSkewMs, heardMs: nowMs, indirectOnly: 0 };
+    if (member.link === null)
+      member.link = { roundTripMs: -1, clockSkewMs, heardMs: nowMs, indirectOnly: 0, unmeasured: 0 };
     else {
       member.link.clockSkewMs = clockSkewMs;
       member.link.heardMs = nowMs;

@@ -100,7 +100,7 @@ export interface HostView {
   readonly state: 'alive' | 'suspect';
   /** Wall clock of the last change of `state` or of joining, milliseconds since 1970. */
   readonly sinceMs: number;
-  /** Smoothed round-trip time of direct probes, milliseconds; -1 when none was measured. */
+  /** Smoothed round-trip time of probes by datagram, milliseconds; -1 while none comes back. */
   readonly roundTripMs: number;
   /** Its clock minus ours when last heard from, milliseconds, network delay included; 0 when never heard from. */
   readonly clockSkewMs: number;

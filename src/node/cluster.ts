@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Env } from '../base/env.js';
-import type { Closable } from '../base/scope.js';
+import { type Closable, Scope } from '../base/scope.js';
+import { WatchedFile } from '../plugin/io/watched-file.js';
 import { UnderlayDriver } from '../underlay/io/driver.js';
 import type { Address, HostId, HostRecord } from '../underlay/message.js';
 import { DEFAULT_TIMING } from '../underlay/timing.js';
@@ -59,6 +60,7 @@ export class Cluster implements Closable {
   private readonly driver: UnderlayDriver;
   private readonly counts = new Map<string, number>();
   private readonly startedMs: number;
+  private readonly files = new Scope();
   private standing: Standing = 'member';
   private isStarted = false;
   private leaving: Promise<void> | undefined;
@@ -114,11 +116,22 @@ export class Cluster implements Closable {
   async start(): Promise<void> {
     await this.driver.start();
     this.isStarted = true;
+    await this.watchCertificates();
     const { env, seeds } = this.config.cluster;
     this.env.log.info(
       { address: this.address, env, seeds, id: this.machine.self.id },
       'the cluster port is open',
     );
+  }
+
+  /** Certificates that are renewed on disk are taken for connections from then on. */
+  private async watchCertificates(): Promise<void> {
+    const { tls } = this.config.cluster;
+    for (const file of [tls.certFile, tls.keyFile, tls.caFile]) {
+      if (file === undefined) continue;
+      const renew = () => this.driver.renewTls(readClusterTls(this.config)!);
+      this.files.own(await WatchedFile.open(file, renew, this.env.log));
+    }
   }
 
   // -- For the operator --------------------------------------------------------------------------------------
@@ -172,6 +185,7 @@ export class Cluster implements Closable {
   }
 
   async close(): Promise<void> {
+    await this.files.close();
     await this.leave();
     await this.driver.close();
   }

@@ -133,7 +133,7 @@ export function isCrdtMessage(value: unknown): value is CrdtMessage {
     case 'repair':
       return isDelta(message) && isDots(message.wanted);
     case 'ack':
-      return isCounter(message.seq);
+      return isReplica(message.seq);
     case 'root':
       return isHash(message.low) && isHash(message.high) && isHash(message.count);
     case 'buckets':
@@ -145,11 +145,12 @@ export function isCrdtMessage(value: unknown): value is CrdtMessage {
   }
 }
 
-/** Replicas and sequence numbers: 1 to 2^53 - 1. */
+/** Replica ids, and what acknowledges: 1 to 2^53 - 1. */
 export function isReplica(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 1;
 }
 
+/** Counters of dots, and sequence numbers of deltas. */
 export function isCounter(value: unknown): value is number {
   return isReplica(value) && value <= COUNTER_MAX;
 }

@@ -80,6 +80,10 @@ export class DistService implements Service {
     return false;
   }
 
+  weight(): number {
+    return 4;
+  }
+
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {
     if (request.op === FLUSH_HELD) {
       this.enterCommit(writer);

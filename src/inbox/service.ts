@@ -92,6 +92,10 @@ export class InboxService implements Service {
     return op === OP.INBOX_ACKED || op === OP.INBOX_SETTLED;
   }
 
+  weight(op: number): number {
+    return op >= OP.INBOX_INSERT && op <= OP.INBOX_RELEASED ? 1 : 4;
+  }
+
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {
     switch (request.op) {
       case OP.INBOX_INSERT:

@@ -15,7 +15,8 @@ export interface StoreWire {
 
 /** How much a turn applies at most; it goes over by one request. */
 export interface TurnLimits {
-  readonly operationsMax: number;
+  /** Sum of `Service.weight`: the flush takes as long as there are places that were changed. */
+  readonly weightMax: number;
   /** Bytes of requests. */
   readonly bytesMax: number;
   /** Milliseconds of applying; the flush comes on top. */
@@ -156,11 +157,11 @@ export class Store implements ServiceHost {
 
   private applyShare(writer: KvWriter): void {
     const { queue, clock } = this;
-    const { operationsMax, bytesMax, durationMsMax } = this.limits;
+    const { weightMax, bytesMax, durationMsMax } = this.limits;
     const bytesEnd = Math.min(queue.length, this.queueAt + bytesMax);
     const lastMs = clock.monotonicMs() + durationMsMax;
     const turn = this.turnReader.over(queue.bytes, this.queueAt, queue.length);
-    let operations = 0;
+    let weight = 0;
     do {
       const peer = turn.u32() - 1;
       const length = turn.u32();
@@ -169,10 +170,11 @@ export class Store implements ServiceHost {
       this.queueAt = turn.position;
       const body = this.bodyReader.over(turn.bytes, at, at + length);
       const request: Request = { peer, op: body.u8(), callId: body.u32() };
-      this.serviceOf(request.op).apply(request, body, writer, this.out);
-      operations++;
-    } while (turn.position < bytesEnd && operations < operationsMax && clock.monotonicMs() < lastMs);
-    this.requests += operations;
+      const service = this.serviceOf(request.op);
+      service.apply(request, body, writer, this.out);
+      weight += service.weight(request.op);
+      this.requests++;
+    } while (turn.position < bytesEnd && weight < weightMax && clock.monotonicMs() < lastMs);
     for (const service of this.services) service.finish(writer, this.out);
   }
 
@@ -262,9 +264,10 @@ export class Store implements ServiceHost {
 }
 
 /**
- * Measured with `load retained --retained 1000000`; see node/store-worker.ts.
+ * 1,024 messages to one inbox, or 256 retained messages. Without a bound the in-flight windows of 100 publishers made
+ * turns of 1,024 retained messages, whose flush alone took more than 10 ms.
  */
-const TURN_LIMITS: TurnLimits = { operationsMax: 256, bytesMax: 512 * 1024, durationMsMax: 4 };
+const TURN_LIMITS: TurnLimits = { weightMax: 1024, bytesMax: 512 * 1024, durationMsMax: 4 };
 /** Requests that can wait are committed when there are this many bytes of them. */
 const WAITING_BYTES_MAX = 256 * 1024;
 const UNAVAILABLE = Uint8Array.of(STATUS.UNAVAILABLE);

@@ -42,6 +42,10 @@ export class RetainService implements Service {
     return false;
   }
 
+  weight(op: number): number {
+    return op === EXPIRE ? 4 * EXPIRED_PER_COMMAND : 4;
+  }
+
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {
     if (request.op === OP.RETAIN_SCAN) {
       this.coprocessor.query(body, writer, out.begin(request.peer, OP.REPLY, request.callId));

@@ -16,6 +16,7 @@ const LARGE_BYTES = 1_000;
 /** Rumours under way that make a host busy, as in a storm of joins; and how often it may then hear one again. */
 const BUSY_RUMOURS = 32;
 const INTEREST = 3;
+const BUSY_TELLINGS = 3;
 
 /** No rumour is smaller. */
 const RUMOUR_BYTES_MIN = 32;
@@ -58,14 +59,19 @@ export class Rumours {
     return this.byHost.has(id);
   }
 
-  /** Replaces what is said of the host. */
-  add(id: HostId, message: Talk): void {
+  /**
+   * Replaces what is said of the host. `isMinor`: should this host be busy, telling it a few times is enough, since the
+   * host map brings it as well.
+   */
+  add(id: HostId, message: Talk, hosts: number, isMinor: boolean): void {
     this.drop(id);
     if (this.byHost.size >= RUMOURS_MAX) this.dropMostTold();
-    const rumour = { id, message, bytes: messageBytes(message), told: 0 };
+    const isBusy = isMinor && this.byHost.size >= BUSY_RUMOURS;
+    const told = isBusy ? Math.max(0, tellingsMax(hosts) - BUSY_TELLINGS) : 0;
+    const rumour = { id, message, bytes: messageBytes(message), told };
     this.byHost.set(id, rumour);
     if (rumour.bytes > LARGE_BYTES) this.large += 1;
-    this.level(0).add(rumour);
+    this.level(told).add(rumour);
   }
 
   drop(id: HostId): void {

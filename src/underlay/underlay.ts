@@ -353,7 +353,7 @@ export class Underlay implements UnderlayMachine {
     const { id, incarnation } = this.own;
     const gone = { kind: 'gone', id, incarnation, reason: 'left', by: id } as const;
     this.view.isLeaving = true;
-    this.view.rumours.add(id, gone);
+    this.view.rumours.add(id, gone, this.view.hosts, false);
     this.tellSome(gone);
     this.detector.stop();
     this.hostMap.withdraw();

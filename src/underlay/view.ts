@@ -77,7 +77,7 @@ export class View {
     if (!this.claimAddress(record)) return 'disbelieved';
     if (member === undefined) return this.add(record, isSpread);
     this.renewMember(member, record);
-    if (isSpread) this.rumours.add(record.id, { kind: 'alive', record });
+    if (isSpread) this.rumours.add(record.id, { kind: 'alive', record }, this.hosts, true);
     else this.rumours.drop(record.id);
     return 'newer';
   }
@@ -86,7 +86,7 @@ export class View {
     if (this.members.size >= MEMBERS_MAX) return 'invalid';
     const member = this.members.add(record, this.env.clock.wallMs());
     this.events.push({ kind: 'joined', host: record });
-    if (isSpread) this.rumours.add(record.id, { kind: 'alive', record });
+    if (isSpread) this.rumours.add(record.id, { kind: 'alive', record }, this.hosts, true);
     else this.rumours.drop(record.id);
     this.observer.onAdded(member);
     return 'new';
@@ -138,7 +138,7 @@ export class View {
 
   /** Passes the own record on after it was changed. */
   tellOwn(): void {
-    this.rumours.add(this.own.id, { kind: 'alive', record: this.own.record });
+    this.rumours.add(this.own.id, { kind: 'alive', record: this.own.record }, this.hosts, false);
     this.observer.onRenewed();
   }
 
@@ -158,7 +158,12 @@ export class View {
       // Each of the first accusers is passed on, since it shortens the others' time-outs, too.
       if (suspicion.confirm(by) || isNewer) {
         this.suspicions.set(suspicion, suspicion.deadlineMs());
-        this.rumours.add(id, { kind: 'suspect', id, incarnation: suspicion.incarnation, by });
+        this.rumours.add(
+          id,
+          { kind: 'suspect', id, incarnation: suspicion.incarnation, by },
+          this.hosts,
+          false,
+        );
       }
     }
     return false;
@@ -181,7 +186,7 @@ export class View {
     this.suspicions.set(suspicion, suspicion.deadlineMs());
     this.counters.suspicions += 1;
     this.events.push({ kind: 'suspected', host: member.record });
-    this.rumours.add(id, { kind: 'suspect', id, incarnation, by });
+    this.rumours.add(id, { kind: 'suspect', id, incarnation, by }, this.hosts, false);
     this.limitConfirmations();
   }
 
@@ -241,7 +246,7 @@ export class View {
       members.setTombstone(id, { incarnation, reason });
       this.observer.onReason(id, reason);
     }
-    this.rumours.add(id, { kind: 'gone', id, incarnation, reason, by });
+    this.rumours.add(id, { kind: 'gone', id, incarnation, reason, by }, this.hosts, false);
     return false;
   }
 

@@ -2,7 +2,10 @@ import { HostRecord as RecordTable } from '../schema/gen/host-record.js';
 import { CheckedBuffer, MALFORMED, MessageBuilder } from '../schema/schema.js';
 import type { HostRecord } from './message.js';
 
-/** Incarnations and sequence numbers as the wire holds them; what is larger is held as the largest. */
+/**
+ * Incarnations and sequence numbers as the wire holds them. What is larger is held as the largest, and so are times
+ * above 2^53: whatever somebody has talked a host into, its packets must not become unreadable.
+ */
 export const U32_MAX = 0xffff_ffff;
 
 /** Largest incarnation: one below the wire's limit, since a ping carries the suspected one plus one. */
@@ -63,7 +66,7 @@ export function addRecord(builder: MessageBuilder, record: HostRecord): number {
         );
   RecordTable.startHostRecord(builder);
   RecordTable.addId(builder, record.id);
-  RecordTable.addStartedMs(builder, record.startedMs);
+  RecordTable.addStartedMs(builder, Math.min(record.startedMs, Number.MAX_SAFE_INTEGER));
   RecordTable.addIncarnation(builder, incarnationOf(record.incarnation));
   RecordTable.addName(builder, name);
   RecordTable.addAddress(builder, address);

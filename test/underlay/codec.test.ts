@@ -74,6 +74,20 @@ describe('packets', () => {
 });
 
 describe('host records', () => {
+  it('of impossible times stay readable', () => {
+    const record = {
+      id: 1,
+      incarnation: 2 ** 40,
+      name: '',
+      address: '',
+      version: '',
+      startedMs: 2 ** 60,
+      agents: [],
+    };
+    const { startedMs, incarnation } = decodeHostRecord(encodeHostRecord(record))!;
+    expect([startedMs, incarnation]).toEqual([Number.MAX_SAFE_INTEGER, INCARNATION_MAX]);
+  });
+
   it('come out as they went in', () => {
     fc.assert(
       fc.property(hostRecord, record => {

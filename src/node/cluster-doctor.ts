@@ -32,8 +32,8 @@ export interface Patient extends Known {
 /** Clocks that differ by more are told of, milliseconds. */
 export const SKEW_MS_MAX = 2_000;
 
-/** Refusals that are older are history. */
-const REFUSAL_AGE_MS_MAX = 600_000;
+/** Refusals that are older are history: who was refused asks again twice a minute. */
+const REFUSAL_AGE_MS_MAX = 120_000;
 
 /** A score of 1 comes and goes with a single lost packet. */
 const HEALTH_ILL = 2;
@@ -92,8 +92,10 @@ function ownHealth({ report }: Patient): Finding[] {
 
 // -- Seeds -------------------------------------------------------------------------------------------------
 
-function seeds({ report, seeds: resolutions, seedStates, reached }: Patient): Finding[] {
-  const known = new Set(report.members.map(({ address }) => address));
+function seeds({ report, seeds: resolutions, seedStates, refusals, reached }: Patient): Finding[] {
+  // Of those that refuse us for their environment is told below.
+  const refusing = refusals.filter(({ why }) => why === 'environment');
+  const known = new Set([...report.members, ...refusing].map(({ address }) => address));
   const unresolved = resolutions
     .filter(({ error }) => error !== '')
     .map(({ seed, error, addresses }) =>
@@ -116,7 +118,7 @@ function seeds({ report, seeds: resolutions, seedStates, reached }: Patient): Fi
 function seedRemedy(reached: Reached | undefined): string {
   if (reached === 'refused') return 'Start the node there, or correct cluster.seeds. It is asked for ever.';
   if (reached === 'open')
-    return 'If it is a node of this cluster, compare cluster.env and cluster.key, and let UDP through as well as TCP.';
+    return 'If it is a node of this cluster, it has another cluster.env or cluster.key (ask its own doctor), or UDP does not get through to it.';
   return 'Check that the machine is up, that the address is right, and that firewalls let UDP and TCP through on that port.';
 }
 
@@ -214,19 +216,35 @@ const REFUSAL_WORDS: Readonly<Record<Refusal['why'], readonly [Finding['severity
 
 function refused({ report, refusals, staleRefused }: Patient): Finding[] {
   const recent = refusals.filter(({ lastMs }) => report.atMs - lastMs < REFUSAL_AGE_MS_MAX);
-  return Object.entries(REFUSAL_WORDS).flatMap(([why, [severity, what, remedy]]) => {
-    const rows = recent.filter(row => row.why === why);
+  const inWords = recent.filter(isRefusalOfUs);
+  const others = recent.filter(row => !isRefusalOfUs(row));
+  const found = Object.entries(REFUSAL_WORDS).flatMap(([why, [severity, what, remedy]]) => {
+    const rows = others.filter(row => row.why === why);
     if (rows.length === 0) return [];
-    const from = list(
-      rows.map(({ address, detail }) => address + (detail === '' ? '' : ` (${clean(detail)})`)),
-    );
     const stale =
       why === 'replay' && staleRefused > 0
-        ? ` Of all of them ${staleRefused} had a clock too far from ours.`
+        ? ` Since the start, ${staleRefused} packets had a clock too far from this node's.`
         : '';
-    const total = rows.reduce((sum, { count }) => sum + count, 0);
-    return [{ severity, what: `${what}: ${from} (${total} in all).${stale}`, remedy }];
+    return [{ severity, what: `${what}: ${senders(rows, report.atMs)}.${stale}`, remedy }];
   });
+  if (inWords.length === 0) return found;
+  const what = `This node was refused by hosts of another cluster.env: ${senders(inWords, report.atMs)}.`;
+  const remedy = `Give this node the cluster.env of the others (it has ${report.env}), or take them out of cluster.seeds.`;
+  return [wrong(what, remedy), ...found];
+}
+
+/** The name of an environment has no spaces; words have, and come from a host that refused this one. */
+function isRefusalOfUs({ why, detail }: Refusal): boolean {
+  return why === 'environment' && detail.includes(' ');
+}
+
+function senders(rows: readonly Refusal[], atMs: number): string {
+  const from = rows.map(({ address, detail }) => {
+    return clean(address) + (detail === '' || detail.includes(' ') ? '' : ` (${clean(detail)})`);
+  });
+  const total = rows.reduce((sum, { count }) => sum + count, 0);
+  const lastMs = Math.max(...rows.map(row => row.lastMs));
+  return `${list(from)}; ${total} in all, the last ${duration(atMs - lastMs)} ago`;
 }
 
 // -- What hosts say of themselves --------------------------------------------------------------------------
@@ -311,8 +329,12 @@ export function clean(text: string): string {
 }
 
 function since(sinceMs: number, atMs: number): string {
-  const seconds = Math.max(0, Math.round((atMs - sinceMs) / 1_000));
-  if (seconds < 120) return ` for ${seconds} s`;
+  return ` for ${duration(atMs - sinceMs)}`;
+}
+
+function duration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1_000));
+  if (seconds < 120) return `${seconds} s`;
   const minutes = Math.round(seconds / 60);
-  return minutes < 120 ? ` for ${minutes} min` : ` for ${Math.round(minutes / 60)} h`;
+  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }

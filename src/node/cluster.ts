@@ -198,8 +198,9 @@ export class Cluster implements Closable {
     const { log } = this.env;
     if (event.kind === 'self-evicted') {
       this.standing = 'evicted';
+      const by = this.machine.hosts().find(({ record }) => record.id === event.by)?.record.name;
       log.error(
-        { by: event.by },
+        { by, id: event.by },
         'this node was evicted from the cluster and serves its own clients alone from now on; restart it to come back',
       );
       return;

@@ -14,8 +14,6 @@ export interface Finding {
 /** What one node knows. It sees its own links only: its neighbours may have other troubles, so ask them as well. */
 export interface Known {
   readonly report: MembersReport;
-  /** When this node started, wall clock. */
-  readonly startedMs: number;
   readonly probeIntervalMs: number;
   readonly seeds: readonly SeedResolution[];
   readonly seedStates: readonly SeedState[];

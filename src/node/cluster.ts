@@ -59,7 +59,6 @@ export class Cluster implements Closable {
   private readonly machine: Underlay;
   private readonly driver: UnderlayDriver;
   private readonly counts = new Map<string, number>();
-  private readonly startedMs: number;
   private readonly files = new Scope();
   private standing: Standing = 'member';
   private isStarted = false;
@@ -70,7 +69,6 @@ export class Cluster implements Closable {
     const tls = readClusterTls(config);
     this.config = config;
     this.env = env;
-    this.startedMs = env.clock.wallMs();
     this.machine = new Underlay(
       {
         id: newHostId(),
@@ -145,7 +143,6 @@ export class Cluster implements Closable {
     const { machine, driver } = this;
     const known = {
       report: this.members(),
-      startedMs: this.startedMs,
       probeIntervalMs: this.config.cluster.probeIntervalMs,
       seeds: driver.seeds(),
       seedStates: machine.seedStates(),

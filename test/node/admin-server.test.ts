@@ -14,14 +14,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Log } from '../../src/base/env.js';
 import { askAdmin, findAdmin } from '../../src/node/admin-client.js';
-import { openAdminServer, type Routes } from '../../src/node/admin-server.js';
+import { openAdminServer, type Route, type Routes } from '../../src/node/admin-server.js';
 import { announcedUrl, announceUrl, ensureToken, readToken, tokenFile } from '../../src/node/admin-token.js';
 import { loadConfig } from '../../src/node/config.js';
 import type { HttpListener } from '../../src/node/http.js';
 
 const TOKEN = 'a'.repeat(43);
 const bodies: unknown[] = [];
-const routes: Routes = new Map([
+const routes: Routes = new Map<string, Route>([
   ['GET /thing', () => ({ status: 200, body: { thing: 1 } })],
   [
     'POST /thing',

@@ -268,7 +268,8 @@ export function transportContract(name: string, harness: TransportHarness): void
     });
 
     it('flushes before it ends, in order with what was written', async () => {
-      const { client, server } = await pair();
+      // Long enough for TLS on a machine that others use too.
+      const { client, server } = await pair({ endTimeoutMs: 15_000 });
       const bytes = pattern(12 * MIB);
       client.socket.pause();
       server.call(peer => {
@@ -279,7 +280,7 @@ export function transportContract(name: string, harness: TransportHarness): void
       await pause(20);
       client.countOnly = true;
       client.socket.resume();
-      await client.until(() => client.ended, 'the end');
+      await client.until(() => client.ended, 'the end', 15_000);
       expect(client.receivedBytes).toBe(bytes.length);
       client.finish();
       await until(() => server.closes === 1, 'onClose');
@@ -356,7 +357,7 @@ export function transportContract(name: string, harness: TransportHarness): void
       second.server.onDrained = () => second.server.call(peer => peer.destroy());
       second.client.countOnly = true;
       second.server.call(peer => peer.write(pattern(24 * MIB)));
-      await until(() => second.server.closes === 1, 'onClose');
+      await until(() => second.server.closes === 1, 'onClose', 15_000);
     });
 
     it('can be written to, paused, ended and destroyed from within the acceptor', async () => {

@@ -1,25 +1,24 @@
 import { assert } from '../base/assert.js';
 import type { Random } from '../base/env.js';
-import { addTriples, ChangeLog, hasLiveDot, type News } from './change-log.js';
+import { ChangeLog } from './change-log.js';
 import { REPLICATOR_OPTIONS, type ReplicatorOptions } from './crdt.js';
+import { DeltaBuilder } from './delta-builder.js';
 import {
   type AckMessage,
   type CrdtMessage,
   crdtMessageBytes,
   type DeltaMessage,
-  type Entry,
-  entryBytes,
   isCrdtMessage,
   type RepairMessage,
 } from './message.js';
 import { Neighbour } from './neighbour.js';
 import type { Applied, OrMap } from './or-map.js';
+import type { Dot } from './origin.js';
 import { Reconciliation } from './reconciliation.js';
 
 /** Most neighbours of one replicator; a mesh has some dozen. */
 export const NEIGHBOURS_MAX = 256;
 const BITS = 31;
-const TRIPLE_BYTES = 24;
 
 export interface Send {
   readonly to: number;
@@ -239,6 +238,25 @@ export class Replicator {
     this.trimLog();
   }
 
+  /**
+   * What stands under the keys where something was dropped, unless it is among the news. It was sent before, but that
+   * message may be late or lost, and the key would be gone meanwhile.
+   */
+  private companions(applied: Applied): Dot[] {
+    if (applied.dropped.length === 0) return [];
+    const keys = new Set<string>();
+    for (const { entry } of applied.ended) keys.add(entry.key);
+    if (applied.isBlind) {
+      for (const { key } of applied.stale) keys.add(key);
+      for (const { entry } of applied.repeated) keys.add(entry.key);
+    }
+    const dots: Dot[] = [];
+    for (const key of keys) {
+      for (const dot of this.map.dots(key)) if (!applied.dots.includes(dot)) dots.push(dot);
+    }
+    return dots;
+  }
+
   private makeLazy(neighbour: Neighbour | undefined): void {
     if (neighbour === undefined || !neighbour.isEager) return;
     let eager = 0;
@@ -263,7 +281,7 @@ export class Replicator {
     if (!applied.isNews) return;
     for (const key of applied.keys) this.changes.add(key);
     if (this.neighbours.size === 0) return;
-    this.log.append(applied, sourceBit);
+    this.log.append([...applied.dots, ...this.companions(applied)], applied.dropped, sourceBit);
     if (this.log.length > this.options.newsMax) this.overflow();
     if (this.flushDueMs !== Number.POSITIVE_INFINITY) return;
     const { flushMs } = this.options;
@@ -349,20 +367,11 @@ export class Replicator {
     const { log } = this;
     const { bulkNewsMin, bulkBytesMax, deltaBytesMax } = this.options;
     const bytesMax = log.end - neighbour.cursor > bulkNewsMin ? bulkBytesMax : deltaBytesMax;
-    const entries: Entry[] = [];
-    const dropped: number[] = [];
-    let bytes = 0;
-    for (; neighbour.cursor < log.end; neighbour.cursor++) {
-      const news = log.at(neighbour.cursor);
-      const size = newsBytes(news, neighbour.bit);
-      if (bytes > 0 && bytes + size > bytesMax) break;
-      if (size === 0) continue;
-      bytes += size;
-      addNews(entries, dropped, news, neighbour.bit);
-    }
-    if (bytes === 0) return undefined;
+    const builder = new DeltaBuilder(this.map, neighbour.bit, bytesMax);
+    while (neighbour.cursor < log.end && builder.add(log.at(neighbour.cursor))) neighbour.cursor++;
+    if (builder.isEmpty) return undefined;
     this.sequence += 2;
-    return { kind: 'delta', seq: this.sequence, entries, dropped };
+    return { kind: 'delta', seq: this.sequence, entries: builder.entries, dropped: builder.dropped };
   }
 
   /** Forgets the news that all neighbours were sent. */
@@ -380,19 +389,4 @@ function markKnown(applied: Applied, neighbour: Neighbour | undefined): number {
   for (const dot of applied.dots) dot.knownBy |= neighbour.bit;
   for (const dot of applied.repeated) dot.knownBy |= neighbour.bit;
   return neighbour.bit;
-}
-
-/** Estimated bytes of what is left of the news for a neighbour; 0 is nothing. */
-function newsBytes(news: News, bit: number): number {
-  let bytes = (news.sourceBit & bit) === 0 ? (news.dropped.length / 3) * TRIPLE_BYTES : 0;
-  if (!hasLiveDot(news)) return bytes;
-  for (const dot of news.dots) if ((dot.knownBy & bit) === 0) bytes += entryBytes(dot.entry);
-  return bytes;
-}
-
-/** Adds what is left of the news for a neighbour. A dot that ended goes along with others that live: see the log. */
-function addNews(entries: Entry[], dropped: number[], news: News, bit: number): void {
-  if ((news.sourceBit & bit) === 0) addTriples(dropped, news.dropped);
-  if (!hasLiveDot(news)) return;
-  for (const dot of news.dots) if ((dot.knownBy & bit) === 0) entries.push(dot.entry);
 }

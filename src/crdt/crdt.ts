@@ -7,7 +7,7 @@
  * | origin.ts, ranges.ts | what is known of one replica's writes: which live, which were seen |
  * | digest.ts | `DigestIndex`: hashes of all and of parts of a map, kept up in O(1) a change |
  * | anti-entropy.ts | `Replicator`: keeps a map equal to the neighbours' maps |
- * | change-log.ts, neighbour.ts | its fast path: what each neighbour has yet to hear |
+ * | change-log.ts, delta-builder.ts, neighbour.ts | its fast path: what each neighbour has yet to hear |
  * | reconciliation.ts | its slow path: finds out where two maps differ, and repairs that |
  * | mesh.ts | whom to have as neighbours |
  * | message.ts | what replicators say to each other |

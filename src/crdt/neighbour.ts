@@ -9,8 +9,8 @@ export interface Outgoing {
 
 /**
  * One neighbour as its replicator sees it. `bit` stands for it in `Dot.knownBy`; neighbours beyond the 31st have
- * none and just get some news twice. A bit may pass to another neighbour: that one starts at the end of the log, and
- * a dot is in the log once, so bits that are left over on older dots mislead nobody.
+ * none and just get some news twice. A bit may pass to another neighbour: that one starts at the end of the log, so
+ * bits that are left over on older dots, which are there already, withhold no news from it.
  */
 export class Neighbour {
   readonly id: number;

@@ -23,6 +23,9 @@ export class Applied {
   /** Dots offered that live here already. */
   readonly repeated: Dot[] = [];
 
+  /** Something was dropped that was not seen here before: nobody can say under which key. */
+  isBlind = false;
+
   get isNews(): boolean {
     return this.dots.length > 0 || this.dropped.length > 0;
   }
@@ -245,6 +248,7 @@ export class OrMap {
     const dots = origin.drop(from, to);
     if (dots === undefined) return;
     for (const dot of dots) this.end(dot, applied);
+    if (dots.length === 0) applied.isBlind = true;
     applied.dropped.push(replica, from, to);
     this.trim(origin);
     if (replica === this.replica) this.counter = Math.max(this.counter, to);

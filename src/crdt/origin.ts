@@ -7,8 +7,6 @@ export class Dot {
   /** Of the key, int32. */
   readonly hash: number;
   isLive = true;
-  /** Number of the news that told of it, in the replicator's log; -1 when none did. */
-  loggedAt = -1;
   /** Bits of the neighbours that are known to have seen it; see neighbour.ts. */
   knownBy = 0;
   nextOfKey: Dot | undefined;

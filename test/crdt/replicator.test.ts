@@ -90,8 +90,8 @@ describe('Replicator on a bad network', () => {
     for (const id of ids) expect(contents(network.nodes.get(id)!.map)).toEqual(contents(whole));
   });
 
-  it('never shows a key gone that is only being overwritten', () => {
-    const network = new Network(5);
+  it.each([1, 2, 3, 4])('never shows a key gone that is only being overwritten, seed %i', seed => {
+    const network = new Network(seed);
     const ids = Array.from({ length: 9 }, () => network.add());
     network.act(ids[0]!, node => {
       for (let i = 0; i < 6; i++) node.set(`key ${i}`, bytes('first'));
@@ -102,7 +102,6 @@ describe('Replicator on a bad network', () => {
     network.onStep = (_, { map }) => expect(map.size).toBe(6);
     for (let i = 0; i < 600; i++) {
       const node = ids[network.random.below(ids.length)]!;
-      network.act(node, ({ set }) => expect(set).toBeDefined());
       network.act(node, replicator => replicator.set(`key ${network.random.below(6)}`, new Uint8Array(150)));
       if (network.random.chance(0.3)) network.run(network.random.below(80));
     }

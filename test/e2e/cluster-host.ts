@@ -1,0 +1,87 @@
+/** A node of a cluster as a process of its own on the loopback, asked through its administration port. */
+import { expect } from 'vitest';
+import { type AdminPort, askAdmin, findAdmin } from '../../src/node/admin-client.js';
+import type { Finding } from '../../src/node/cluster-doctor.js';
+import type { MembersReport } from '../../src/node/cluster-view.js';
+import { loadConfig } from '../../src/node/config.js';
+import { Broker, freePort, runCli, type Settings } from './broker.js';
+import { sleep } from './client/client.js';
+
+const LOOK_MS = 50;
+
+export class ClusterHost {
+  readonly name: string;
+  readonly address: string;
+  readonly broker: Broker;
+
+  private constructor(name: string, port: number, seeds: string, set: Settings) {
+    this.name = name;
+    this.address = `127.0.0.1:${port}`;
+    this.broker = new Broker({
+      set: {
+        'node.name': name,
+        'cluster.port': port,
+        'cluster.seeds': seeds === '' ? this.address : seeds,
+        'admin.port': 0,
+        'threads.mqtt': 1,
+        ...set,
+      },
+    });
+  }
+
+  /** Not started; the first one is its own seed. */
+  static async make(name: string, seed?: ClusterHost, set: Settings = {}): Promise<ClusterHost> {
+    return new ClusterHost(name, await freePort(), seed?.address ?? '', set);
+  }
+
+  private get dataDir(): string {
+    return String(this.broker.settings()['node.dataDir']);
+  }
+
+  get port(): AdminPort {
+    return findAdmin(loadConfig({ set: [`node.dataDir=${this.dataDir}`], env: {} }), {});
+  }
+
+  members(): Promise<MembersReport> {
+    return askAdmin(this.port, 'GET', '/cluster/members');
+  }
+
+  async findings(): Promise<Finding[]> {
+    return (await askAdmin<{ findings: Finding[] }>(this.port, 'GET', '/cluster/doctor')).findings;
+  }
+
+  /** `shoalmq cluster …` as an operator types it. */
+  command(...args: string[]) {
+    return runCli(['cluster', ...args, '--set', `node.dataDir=${this.dataDir}`]);
+  }
+}
+
+/** Looks until it holds; the last failure counts when it does not within `withinMs`. */
+export async function eventually(withinMs: number, look: () => Promise<void>): Promise<void> {
+  const deadlineMs = performance.now() + withinMs;
+  for (;;) {
+    try {
+      return await look();
+    } catch (error) {
+      if (performance.now() > deadlineMs) throw error;
+      await sleep(LOOK_MS);
+    }
+  }
+}
+
+/** Each of `hosts` sees all of them alive, nobody else, and is sure that they see the same. */
+export async function expectWhole(hosts: readonly ClusterHost[], withinMs: number): Promise<void> {
+  const names = hosts.map(({ name }) => name).sort();
+  await eventually(withinMs, async () => {
+    const reports = await Promise.all(hosts.map(host => host.members()));
+    for (const { members, self, lost } of reports) {
+      expect(
+        members.map(({ name }) => name),
+        `the view of ${self.name}`,
+      ).toEqual(names);
+      expect(members.map(({ state }) => state)).toEqual(names.map(() => 'alive'));
+      expect(lost).toEqual([]);
+    }
+    expect(new Set(reports.map(({ fingerprint }) => fingerprint)).size).toBe(1);
+  });
+}

@@ -1,0 +1,180 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { get } from './broker.js';
+import { sleep } from './client/client.js';
+import { ClusterHost, eventually, expectWhole } from './cluster-host.js';
+
+/** One story, told in order: three processes on one machine, and what an operator does to them. */
+
+const START_MS = 40_000;
+/** To join, or to hear news: about a second; the rest is for a machine that is busy with other things. */
+const NEWS_MS = 8_000;
+
+let a: ClusterHost;
+let b: ClusterHost;
+let c: ClusterHost;
+const all: ClusterHost[] = [];
+
+async function made(...args: Parameters<typeof ClusterHost.make>): Promise<ClusterHost> {
+  const host = await ClusterHost.make(...args);
+  all.push(host);
+  return host;
+}
+
+beforeAll(async () => {
+  a = await made('a');
+  b = await made('b', a);
+  c = await made('c', a);
+  // The seed last: whoever comes first waits for it.
+  await Promise.all([b, c].map(({ broker }) => broker.start()));
+  await a.broker.start();
+}, START_MS);
+afterEach(context => {
+  if (context.task.result?.state !== 'fail') return;
+  for (const { name, broker } of all) console.error(`log of ${name}:\n${broker.log()}`);
+});
+afterAll(async () => {
+  const exits = await Promise.all(all.map(({ broker }) => broker.stop()));
+  for (const { broker } of all) broker.removeFiles();
+  expect(exits).toEqual(all.map(() => ({ code: 0, signal: null })));
+}, START_MS);
+
+const namesOf = async (host: ClusterHost) => (await host.members()).members.map(({ name }) => name);
+
+describe('three nodes', () => {
+  it('form a cluster, and each shows all of them', { timeout: 30_000 }, async () => {
+    await expectWhole([a, b, c], NEWS_MS);
+    const shown = await Promise.all([a, b, c].map(host => host.command('members')));
+    for (const [index, { code, stdout, stderr }] of shown.entries()) {
+      expect([code, stderr]).toEqual([0, '']);
+      const lines = stdout.trimEnd().split('\n');
+      expect(lines.slice(1, 4).map(line => line.slice(0, 4))).toEqual(
+        ['a', 'b', 'c'].map((name, at) => `${at === index ? '*' : ' '}  ${name}`),
+      );
+      expect(lines[4]).toMatch(/^3 hosts in default; \* is [abc], which was asked\.$/);
+    }
+    const { stdout } = await b.command('members', '--json');
+    expect(JSON.parse(stdout)).toMatchObject({ self: { name: 'b', address: b.address }, standing: 'member' });
+  });
+
+  it('are well, say the doctor and the metrics', { timeout: 30_000 }, async () => {
+    await eventually(NEWS_MS, async () => expect(await a.findings()).toEqual([]));
+    const { code, stdout } = await a.command('doctor');
+    expect([code, stdout]).toEqual([0, expect.stringContaining('Nothing looks wrong from a')]);
+    expect(await b.broker.metric('shoalmq_cluster_hosts', /state="alive"/)).toBe(3);
+    expect(await b.broker.metric('shoalmq_cluster_probes_total')).toBeGreaterThan(0);
+    const prints = [a, b, c].map(({ broker }) => broker.metric('shoalmq_cluster_view_fingerprint'));
+    expect(new Set(await Promise.all(prints)).size).toBe(1);
+  });
+
+  it('let nobody without the token ask', async () => {
+    const url = `${a.port.url}/cluster/members`;
+    expect((await fetch(url)).status).toBe(401);
+    expect((await fetch(url, { headers: { Authorization: 'Bearer x' } })).status).toBe(401);
+  });
+});
+
+describe('a node that dies', () => {
+  it('is gone within ten seconds, looked for, and told of', { timeout: 30_000 }, async () => {
+    await c.broker.kill9();
+    const diedMs = performance.now();
+    await eventually(20_000, async () => {
+      expect([await namesOf(a), await namesOf(b)]).toEqual([
+        ['a', 'b'],
+        ['a', 'b'],
+      ]);
+    });
+    expect(performance.now() - diedMs).toBeLessThan(10_000);
+    expect((await a.members()).lost).toMatchObject([{ name: 'c', address: c.address }]);
+    const { code, stdout } = await a.command('doctor');
+    expect(code).toBe(1);
+    expect(stdout.replaceAll(/\s+/g, ' ')).toContain('is lost for');
+    expect(a.broker.log()).toContain('a host is lost');
+  });
+
+  it('is replaced at its address when it starts again', { timeout: 40_000 }, async () => {
+    await c.broker.launch();
+    await expectWhole([a, b, c], NEWS_MS);
+    const before = (await c.members()).self.id;
+    await c.broker.kill9();
+    await c.broker.launch();
+    await expectWhole([a, b, c], NEWS_MS);
+    const [, , row] = (await a.members()).members;
+    expect([row!.address, row!.id]).toEqual([c.address, (await c.members()).self.id]);
+    expect(row!.id).not.toBe(before);
+  });
+});
+
+describe('a node that is told to stop', () => {
+  it('has left before its process ends', { timeout: 40_000 }, async () => {
+    expect(await b.broker.stop()).toEqual({ code: 0, signal: null });
+    expect([await namesOf(a), await namesOf(c)]).toEqual([
+      ['a', 'c'],
+      ['a', 'c'],
+    ]);
+    expect((await a.members()).lost).toEqual([]);
+    expect(a.broker.log()).toContain('a host has left the cluster');
+    await b.broker.launch();
+    await expectWhole([a, b, c], NEWS_MS);
+  });
+});
+
+describe('an operator', () => {
+  it('evicts a host by its name, and it stays out until it is restarted', { timeout: 60_000 }, async () => {
+    const { code, stdout } = await a.command('evict', 'c');
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^evicted c \(127\.0\.0\.1:\d+, id \d+\)\n$/)]);
+    await eventually(NEWS_MS, async () => expect((await c.members()).standing).toBe('evicted'));
+    expect(await namesOf(c)).toEqual(['c']);
+    await expectWhole([a, b], NEWS_MS);
+    // Longer than a join, a probe and a round of seeds need.
+    await sleep(3_000);
+    await expectWhole([a, b], 0);
+    // Its own clients are served.
+    expect((await get(c.broker.metricsPort, '/readyz')).status).toBe(200);
+    expect((await c.command('doctor')).stdout).toContain('evicted by an operator');
+    expect(c.broker.log()).toContain('restart it to come back');
+    await c.broker.restart();
+    await expectWhole([a, b, c], NEWS_MS);
+  });
+
+  it('is told who there is when nobody is called so', async () => {
+    const { code, stderr } = await a.command('evict', 'nobody');
+    expect(code).toBe(1);
+    expect(stderr).toContain('no host of the cluster is called "nobody"; there are a, b, c.');
+  });
+
+  it('lets a node leave, and it goes on alone', { timeout: 30_000 }, async () => {
+    const { code, stdout } = await b.command('leave');
+    expect([code, stdout]).toEqual([0, expect.stringContaining('b has left the cluster and goes on alone')]);
+    await expectWhole([a, c], NEWS_MS);
+    expect(await b.members()).toMatchObject({ standing: 'left', members: [{ name: 'b' }] });
+    expect((await get(b.broker.metricsPort, '/readyz')).status).toBe(200);
+    expect((await b.command('evict', 'a')).stderr).toContain('there are b.');
+  });
+});
+
+describe('strangers', () => {
+  it('of another cluster.env, or with a key, stay out, and the doctor says why', {
+    timeout: 60_000,
+  }, async () => {
+    const other = await made('other', a, { 'cluster.env': 'staging' });
+    const sealed = await made('sealed', a, { 'cluster.key': 'a pass phrase of some length' });
+    await Promise.all([other, sealed].map(({ broker }) => broker.start()));
+    await eventually(NEWS_MS, async () => {
+      const told = (await a.findings()).map(({ what }) => what).join('\n');
+      expect(told).toContain(
+        `another cluster.env tried to join and were refused: ${other.address} (staging)`,
+      );
+      expect(told).toContain(
+        `sealed with another key, or with none, were dropped; they came from: ${sealed.address}`,
+      );
+      const refused = (await other.findings()).map(({ what }) => what).join('\n');
+      expect(refused).toContain(`This node was refused by hosts of another cluster.env: ${a.address}`);
+      const unheard = (await sealed.findings()).map(({ what }) => what).join('\n');
+      expect(unheard).toContain(`The seed ${a.address} has never answered`);
+    });
+    expect([await namesOf(other), await namesOf(sealed)]).toEqual([['other'], ['sealed']]);
+    await expectWhole([a, c], 0);
+    for (const { broker } of [a, sealed]) expect(broker.log()).not.toContain('pass phrase');
+    expect(a.broker.log()).toContain('a host of another environment (cluster.env) knocked and was refused');
+  });
+});

@@ -122,8 +122,8 @@ function report(port: MessagePort, level: 'info' | 'warn', fields: object, messa
 
 const TICK_MS = 1000;
 const CLOCK = { monotonicMs: () => performance.now() };
-/** Frames of one poll: so many questions to dist take about 3 ms. */
-const POLL_FRAMES_MAX = 1024;
+/** Frames of one poll: so many questions to dist take about 3 ms. What comes to the others only waits for the turn. */
+const POLL_FRAMES_MAX = { match: 1024, apply: 4096 } as const;
 /** With more than this left over from the turns before, frames stay in their rings. */
 const BACKLOG_BYTES_MAX = 256 * 1024;
 
@@ -131,8 +131,9 @@ const BACKLOG_BYTES_MAX = 256 * 1024;
 class StoreMesh extends Mesh {
   private readonly isBehind: () => boolean;
 
-  constructor(part: MeshPart, onFrame: PeerFrameHandler, isBehind: () => boolean) {
-    super(part, new AsyncBell(part), onFrame, { holdCongested: true, pollFramesMax: POLL_FRAMES_MAX });
+  constructor({ part, role }: StoreWorkerInput, onFrame: PeerFrameHandler, isBehind: () => boolean) {
+    const options = { holdCongested: true, pollFramesMax: POLL_FRAMES_MAX[role] };
+    super(part, new AsyncBell(part), onFrame, options);
     this.isBehind = isBehind;
   }
 
@@ -175,7 +176,7 @@ class StoreWorker {
       path: join(config.node.dataDir, `${role}-${index}`),
       durability: config.storage.durability,
     });
-    this.mesh = new StoreMesh(input.part, this.onFrame, () => this.store.pendingBytes > BACKLOG_BYTES_MAX);
+    this.mesh = new StoreMesh(input, this.onFrame, () => this.store.pendingBytes > BACKLOG_BYTES_MAX);
     this.mesh.onDrained = () => this.loop.schedule();
     this.store = new Store(
       new MeteredEngine(this.engine, this.counters),

@@ -22,6 +22,9 @@ const NACK_AFTER_MAX_MS = 10_000;
 
 const SEQUENCE_MAX = 0x3fff_ffff;
 
+/** The sequence of pings whose ack nobody waits for. */
+const UNASKED = 0;
+
 /** Answered probes in a row without a datagram from the target, until its round-trip time is not known any more. */
 const UNMEASURED_PROBES = 3;
 
@@ -118,6 +121,12 @@ export class Detector {
     this.probe = null;
     this.beginMs = nowMs;
     this.health.worse(1);
+  }
+
+  /** A word to a suspect outside the order of probes: it shall contradict if it can. */
+  remind({ record: { id, address }, suspicion }: Member): void {
+    const suspected = suspicion?.incarnation ?? -1;
+    this.outbox.push(address, id, 'datagram', { kind: 'ping', sequence: UNASKED, target: id, suspected });
   }
 
   private begin(nowMs: number): void {

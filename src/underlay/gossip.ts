@@ -26,6 +26,8 @@ export class Gossip {
   private readonly env: Env;
   private readonly timing: UnderlayTiming;
   private readonly counters: UnderlayCounters;
+  /** Those told in this round: nobody twice. */
+  private readonly listeners: Member[] = [];
   private lastMs = Number.NEGATIVE_INFINITY;
 
   constructor({ outbox, env, timing, counters }: Context, view: View) {
@@ -48,11 +50,16 @@ export class Gossip {
     const { list } = members;
     const from = below(this.env.random, list.length);
     const isShort = list.length <= FAN_OUT;
-    for (let told = 0; told < FAN_OUT && told < list.length; told++) {
+    let told = 0;
+    for (let tries = 0; tries < 2 * FAN_OUT && told < FAN_OUT && told < list.length; tries++) {
       const at = isShort ? (from + told) % list.length : below(this.env.random, list.length);
-      if (rumours.hasLarge) this.tell(list[at]!, 'stream', STREAM_BUDGET_BYTES);
-      else this.tell(list[at]!, 'datagram', DATAGRAM_BUDGET_BYTES);
+      const listener = list[at]!;
+      if (this.listeners.includes(listener)) continue;
+      this.listeners[told++] = listener;
+      if (rumours.hasLarge) this.tell(listener, 'stream', STREAM_BUDGET_BYTES);
+      else this.tell(listener, 'datagram', DATAGRAM_BUDGET_BYTES);
     }
+    this.listeners.length = 0;
   }
 
   /** Fills the space that is left in datagrams. */

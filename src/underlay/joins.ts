@@ -3,6 +3,7 @@ import { below } from './chance.js';
 import type { Context } from './context.js';
 import { Healer } from './healer.js';
 import { isHostId, isHostRecord, isIncarnation } from './host-record.js';
+import type { Member } from './members.js';
 import type { Address, GoneReason, HostId, HostRecord, Message, Path } from './message.js';
 import { messageBytes } from './message-size.js';
 import { DATAGRAM_BUDGET_BYTES, type Outbox } from './outbox.js';
@@ -26,6 +27,10 @@ const ASKS_PER_SECOND = 16;
 type Join = Extract<Message, { kind: 'join' }>;
 type Notice = Extract<Message, { kind: 'notice' }>;
 
+/** Who has missed that a host is gone is told; about each host once in this time. */
+const CORRECTION_GAP_MS = 100;
+const CORRECTIONS_PER_SECOND = 64;
+
 /** A pair of hosts has just greeted each other. */
 export type OnContact = (id: HostId) => void;
 
@@ -45,6 +50,7 @@ export class Joins {
   private readonly counters: UnderlayCounters;
   private readonly onContact: OnContact;
   private readonly notices = new Pace<HostId>(NOTICE_GAP_MS, NOTICES_PER_SECOND);
+  private readonly corrections = new Pace<HostId>(CORRECTION_GAP_MS, CORRECTIONS_PER_SECOND);
   private readonly asks = new Pace<HostId>(ASK_GAP_MS, ASKS_PER_SECOND);
 
   constructor(context: Context, view: View, onContact: OnContact) {
@@ -66,7 +72,7 @@ export class Joins {
 
   /** Hosts that were told or asked something lately. */
   get paced(): number {
-    return this.notices.size + this.asks.size;
+    return this.notices.size + this.asks.size + this.corrections.size;
   }
 
   tick(nowMs: number): void {
@@ -144,11 +150,29 @@ export class Joins {
     return chosen;
   }
 
-  /** A join that looked for `target` found `from` instead: a zombie behind a reused address. */
+  /** A join or a reminder was for `target`, who lived at that address before: a zombie behind a reused address. */
   onMistaken(target: HostId): void {
-    if (this.healer.get(target) === undefined) return;
-    const tombstone = this.view.members.tombstone(target);
-    if (tombstone !== undefined) this.view.gone(target, tombstone.incarnation, 'replaced', this.own.id);
+    const { members } = this.view;
+    const suspicion = members.get(target)?.suspicion;
+    const isSought = this.healer.get(target) !== undefined;
+    const incarnation =
+      suspicion?.incarnation ?? (isSought ? members.tombstone(target)?.incarnation : undefined);
+    if (incarnation !== undefined) this.view.gone(target, incarnation, 'replaced', this.own.id);
+  }
+
+  /** `from` takes a host for alive that is gone: it missed the news. */
+  correct(about: HostId, incarnation: number, from: HostId, to: Address): void {
+    const tombstone = this.view.members.tombstone(about);
+    if (tombstone === undefined || incarnation > tombstone.incarnation) return;
+    if (!this.corrections.allows(about, this.env.clock.monotonicMs())) return;
+    const { incarnation: goneAt, reason } = tombstone;
+    this.outbox.push(to, from, 'datagram', {
+      kind: 'gone',
+      id: about,
+      incarnation: goneAt,
+      reason,
+      by: this.own.id,
+    });
   }
 
   // -- Hosts that act alive ----------------------------------------------------------------------------------
@@ -162,6 +186,12 @@ export class Joins {
     this.outbox.push(to, id, 'datagram', { kind: 'notice', id, incarnation, reason });
     const rival = reason === 'replaced' ? this.view.members.at(to) : undefined;
     if (rival !== undefined) this.outbox.push(to, id, 'datagram', { kind: 'alive', record: rival.record });
+  }
+
+  /** A suspect speaks, so it can be heard, and may not know that it has to contradict. */
+  accuse({ record: { id, address } }: Member, incarnation: number): void {
+    if (!this.notices.allows(id, this.env.clock.monotonicMs())) return;
+    this.outbox.push(address, id, 'datagram', { kind: 'suspect', id, incarnation, by: this.own.id });
   }
 
   /** A packet came from a host that is not in the view: it hears that it is held as gone, or is asked who it is. */
@@ -184,10 +214,5 @@ export class Joins {
     const answerTo = to ?? (path === 'datagram' ? fromAddress : undefined);
     if (answerTo !== undefined && this.asks.allows(from, this.env.clock.monotonicMs()))
       this.join(answerTo, from, true, 'datagram');
-  }
-
-  /** A host has just been declared failed: should it be alive after all, it is to know. */
-  onFailed(record: HostRecord): void {
-    this.notice(record.id, record.address);
   }
 }

@@ -52,7 +52,7 @@ export class Reception {
       joins.onStranger(packet.from, 0, from, path);
       return;
     }
-    if (this.sender !== undefined) this.hear(this.sender, packet.wallMs, nowMs);
+    if (this.sender !== undefined) this.hear(this.sender, packet, nowMs);
     for (const message of packet.messages) {
       this.onMessage(message, packet.from, from, path, nowMs);
       if (this.isClosed) return;
@@ -93,7 +93,9 @@ export class Reception {
         break;
       case 'ping-request': {
         const to = this.answerAddress(by, from, path);
-        if (to !== undefined) detector.onPingRequest(message, by, to, nowMs);
+        if (to === undefined) break;
+        joins.correct(message.target, 0, by, to);
+        detector.onPingRequest(message, by, to, nowMs);
         break;
       }
       case 'join':
@@ -106,6 +108,7 @@ export class Reception {
       case 'suspect':
         counters.rumoursHeard += 1;
         if (view.suspect(message.id, message.incarnation, message.by)) this.onContradicted(by);
+        this.correct(message.id, message.incarnation, by);
         break;
       case 'gone':
         counters.rumoursHeard += 1;
@@ -150,6 +153,11 @@ export class Reception {
     });
   }
 
+  private correct(about: HostId, incarnation: number, by: HostId): void {
+    const accuser = this.senderOf(by);
+    if (accuser !== undefined) this.parts.joins.correct(about, incarnation, by, accuser.record.address);
+  }
+
   /** Where an answer goes: to the asker's advertised address; a stranger's datagram is answered where it came from. */
   private answerAddress(id: HostId, from: Address, path: Path): Address | undefined {
     const member = this.senderOf(id);
@@ -163,7 +171,10 @@ export class Reception {
     return this.sender;
   }
 
-  private hear(member: Member, wallMs: number, nowMs: number): void {
+  private hear(member: Member, { wallMs, incarnation }: Packet, nowMs: number): void {
+    const { suspicion } = member;
+    if (suspicion !== null && incarnation <= suspicion.incarnation)
+      this.parts.joins.accuse(member, suspicion.incarnation);
     const clockSkewMs = wallMs - this.parts.env.clock.wallMs();
     if (member.link === null)
       member.link = { roundTripMs: -1, clockSkewMs, heardMs: nowMs, indirectOnly: 0, unmeasured: 0 };

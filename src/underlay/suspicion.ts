@@ -1,6 +1,7 @@
 import type { Timed } from './deadline-heap.js';
 import type { Member } from './members.js';
 import type { HostId } from './message.js';
+import type { UnderlayTiming } from './underlay.js';
 
 /** Suspicion time-out of a small cluster in probe intervals; grows with the logarithm of the size. */
 const SUSPICION_MULTIPLIER = 4;
@@ -10,6 +11,12 @@ const MAX_FACTOR = 6;
 
 /** Independent confirmations that bring the time-out down to its minimum (Lifeguard's k). */
 export const CONFIRMATIONS = 2;
+
+/** A suspect is reminded each so many probe intervals, for the first accusation may have gone into a cut. */
+const REMIND_INTERVALS = 5;
+
+/** The last reminders come so many probe time-outs before the end. */
+const LAST_REMINDERS: readonly number[] = [3, 1.5];
 
 /** Accusers that are remembered for one suspicion, the first one included. */
 const ACCUSERS_MAX = CONFIRMATIONS + 1;
@@ -23,6 +30,9 @@ export function suspicionMinMs(hosts: number, probeIntervalMs: number): number {
  * One host under suspicion: its time-out shrinks from six times the minimum to the minimum as independent hosts
  * accuse it, logarithmically, so that the first confirmation tells most (Lifeguard, section 4.2). A slow host that
  * is alone with its suspicion therefore waits long enough to hear the refutation.
+ *
+ * Nobody is given up without having been reminded at the end, by a ping that says that it is suspected: the suspicion
+ * may stem from a time when this host, or the suspect, was cut off.
  */
 export class Suspicion implements Timed {
   readonly member: Member;
@@ -30,7 +40,10 @@ export class Suspicion implements Timed {
   incarnation: number;
   dueMs = 0;
   heapIndex = -1;
+  private readonly timing: UnderlayTiming;
   private startMs: number;
+  private remindedMs: number;
+  private lastReminders = 0;
   private readonly minMs: number;
   /** Confirmations that can be had: fewer than {@link CONFIRMATIONS} when there are not enough healthy hosts. */
   private wanted: number;
@@ -41,14 +54,17 @@ export class Suspicion implements Timed {
     incarnation: number,
     by: HostId,
     startMs: number,
-    minMs: number,
+    hosts: number,
     wanted: number,
+    timing: UnderlayTiming,
   ) {
     this.member = member;
     this.incarnation = incarnation;
     this.accusers = [by];
+    this.timing = timing;
     this.startMs = startMs;
-    this.minMs = minMs;
+    this.remindedMs = startMs;
+    this.minMs = suspicionMinMs(hosts, timing.probeIntervalMs);
     this.wanted = wanted;
   }
 
@@ -69,10 +85,33 @@ export class Suspicion implements Timed {
   /** Time in which this host was not awake does not count. */
   postpone(byMs: number): void {
     this.startMs += byMs;
+    this.remindedMs += byMs;
+  }
+
+  /** When the suspect is to be reminded, or given up if {@link isOver} then. */
+  nextMs(): number {
+    const { probeIntervalMs, probeTimeoutMs } = this.timing;
+    const endMs = this.endMs();
+    const last = LAST_REMINDERS[this.lastReminders];
+    if (last === undefined) return Math.max(endMs, this.remindedMs + probeTimeoutMs);
+    const lastMs = Math.max(endMs - last * probeTimeoutMs, this.remindedMs + probeTimeoutMs);
+    return Math.min(lastMs, this.remindedMs + REMIND_INTERVALS * probeIntervalMs);
+  }
+
+  /** True when the suspect was reminded to the last and did not answer. */
+  isOver(nowMs: number): boolean {
+    return this.lastReminders === LAST_REMINDERS.length && nowMs >= this.nextMs();
+  }
+
+  onReminded(nowMs: number): void {
+    const last = LAST_REMINDERS[this.lastReminders];
+    if (last !== undefined && nowMs >= this.endMs() - last * this.timing.probeTimeoutMs)
+      this.lastReminders += 1;
+    this.remindedMs = nowMs;
   }
 
   /** When it becomes a failure, on the monotonic clock. */
-  deadlineMs(): number {
+  private endMs(): number {
     const { minMs, wanted } = this;
     const confirmed = this.accusers.length - 1;
     if (confirmed >= wanted) return this.startMs + minMs;

@@ -277,7 +277,7 @@ export class Underlay implements UnderlayMachine {
     const nowMs = this.awake();
     if (!this.view.isLeaving) {
       this.detector.tick(nowMs);
-      for (const failed of this.view.expireSuspicions(nowMs)) this.joins.onFailed(failed);
+      this.view.tendSuspicions(nowMs, this.onFailed, this.remind);
       this.joins.tick(nowMs);
     }
     this.gossip.tick(nowMs);
@@ -427,6 +427,10 @@ export class Underlay implements UnderlayMachine {
       ...this.hostMap.entries(),
     };
   }
+
+  private readonly onFailed = (host: HostRecord) => this.joins.notice(host.id, host.address);
+
+  private readonly remind = (suspect: Member) => this.detector.remind(suspect);
 
   /** The time now, after seeing to it that this host was awake until now. */
   private awake(): number {

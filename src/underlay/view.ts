@@ -6,7 +6,7 @@ import { MEMBERS_MAX, type Member, Members, outranks, resurrects } from './membe
 import type { GoneReason, HostId, HostRecord } from './message.js';
 import type { OwnRecord } from './own-record.js';
 import { Rumours } from './rumours.js';
-import { CONFIRMATIONS, Suspicion, suspicionMinMs } from './suspicion.js';
+import { CONFIRMATIONS, Suspicion } from './suspicion.js';
 import type { HostEvent, UnderlayCounters, UnderlayTiming } from './underlay.js';
 
 /**
@@ -157,7 +157,7 @@ export class View {
       if (isNewer) suspicion.incarnation = incarnation;
       // Each of the first accusers is passed on, since it shortens the others' time-outs, too.
       if (suspicion.confirm(by) || isNewer) {
-        this.suspicions.set(suspicion, suspicion.deadlineMs());
+        this.suspicions.set(suspicion, suspicion.nextMs());
         this.rumours.add(
           id,
           { kind: 'suspect', id, incarnation: suspicion.incarnation, by },
@@ -178,12 +178,13 @@ export class View {
       incarnation,
       by,
       this.env.clock.monotonicMs(),
-      suspicionMinMs(this.hosts, this.timing.probeIntervalMs),
+      this.hosts,
       possible,
+      this.timing,
     );
     member.suspicion = suspicion;
     member.sinceMs = this.env.clock.wallMs();
-    this.suspicions.set(suspicion, suspicion.deadlineMs());
+    this.suspicions.set(suspicion, suspicion.nextMs());
     this.counters.suspicions += 1;
     this.events.push({ kind: 'suspected', host: member.record });
     this.rumours.add(id, { kind: 'suspect', id, incarnation, by }, this.hosts, false);
@@ -195,7 +196,7 @@ export class View {
     const healthy = this.members.size - this.suspicions.size;
     if (healthy >= CONFIRMATIONS) return;
     for (const suspicion of [...this.suspicions.all()]) {
-      if (suspicion.limitConfirmations(healthy)) this.suspicions.set(suspicion, suspicion.deadlineMs());
+      if (suspicion.limitConfirmations(healthy)) this.suspicions.set(suspicion, suspicion.nextMs());
     }
   }
 
@@ -206,16 +207,25 @@ export class View {
     return true;
   }
 
-  /** Suspicions whose time is up become failures. Returns those hosts. */
-  expireSuspicions(nowMs: number): HostRecord[] {
-    const failed: HostRecord[] = [];
-    for (let due = this.suspicions.takeDue(nowMs); due; due = this.suspicions.takeDue(nowMs)) {
-      const { record } = due.member;
-      this.counters.failures += 1;
-      this.gone(record.id, due.incarnation, 'failed', this.own.id);
-      failed.push(record);
+  /** Suspicions whose time is up become failures; other suspects are due to be reminded. */
+  tendSuspicions(
+    nowMs: number,
+    onFailed: (host: HostRecord) => void,
+    remind: (suspect: Member) => void,
+  ): void {
+    const { suspicions } = this;
+    for (let due = suspicions.takeDue(nowMs); due; due = suspicions.takeDue(nowMs)) {
+      const { member } = due;
+      if (due.isOver(nowMs)) {
+        this.counters.failures += 1;
+        this.gone(member.record.id, due.incarnation, 'failed', this.own.id);
+        onFailed(member.record);
+      } else {
+        due.onReminded(nowMs);
+        suspicions.set(due, due.nextMs());
+        remind(member);
+      }
     }
-    return failed;
   }
 
   /** This host did not run for a while: nobody else is to blame for what it did not hear. */

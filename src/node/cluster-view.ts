@@ -56,8 +56,7 @@ export function membersReport(
   atMs: number,
 ): MembersReport {
   const { self } = machine;
-  const all = machine.hosts();
-  const hosts = standing === 'member' ? all : all.filter(({ record }) => record.id === self.id);
+  const hosts = hostsInView(machine, standing);
   const lost = standing === 'member' ? machine.lostHosts() : [];
   return {
     self: { id: self.id, name: self.name, address: self.address },
@@ -68,6 +67,12 @@ export function membersReport(
     members: hosts.map(host => memberRow(host, self, machine.healthScore())).sort(byName),
     lost: lost.map(({ record, sinceMs }) => ({ ...nameOf(record), sinceMs })).sort(byName),
   };
+}
+
+/** What the machine has of the others goes stale when this host is out of the cluster. */
+export function hostsInView(machine: UnderlayMachine, standing: Standing): readonly HostView[] {
+  const all = machine.hosts();
+  return standing === 'member' ? all : all.filter(({ record }) => record.id === machine.self.id);
 }
 
 function nameOf({ id, name, address }: HostRecord) {

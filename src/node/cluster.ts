@@ -36,8 +36,12 @@ export interface HostName {
 /** What it was told about hosts, counted by kind: `joined`, `suspected`, `gone_failed` … */
 export type EventCounts = ReadonlyMap<string, number>;
 
-/** A goodbye takes about a second; a node that stops does not wait longer for it than this. */
+/** A goodbye takes about a second; a node that stops does not wait longer for it than this, nor than half its time. */
 const LEAVE_MS_MAX = 4_000;
+
+/** When a node that is still alone first says so, and how often then. */
+const ALONE_FIRST_MS = 10_000;
+const ALONE_EACH_MS = 60_000;
 
 /** Ready to start; nothing is bound yet. Throws SHOAL_CLUSTER_KEY, SHOAL_CLUSTER_ADDRESS, SHOAL_TLS_CERTIFICATE. */
 export async function makeCluster(config: Config, env: Env): Promise<Cluster> {
@@ -63,6 +67,7 @@ export class Cluster implements Closable {
   private standing: Standing = 'member';
   private isStarted = false;
   private leaving: Promise<void> | undefined;
+  private aloneTimer: NodeJS.Timeout | undefined;
 
   constructor(config: Config, env: Env, keys: readonly string[], address: Address) {
     const { cluster, node } = config;
@@ -115,10 +120,23 @@ export class Cluster implements Closable {
     await this.driver.start();
     this.isStarted = true;
     await this.watchCertificates();
+    this.aloneTimer = setTimeout(() => this.sayIfAlone(), ALONE_FIRST_MS);
     const { env, seeds } = this.config.cluster;
     this.env.log.info(
       { address: this.address, env, seeds, id: this.machine.self.id },
       'the cluster port is open',
+    );
+  }
+
+  /** Hosts with another key are not answered at all, so nobody tells this one why it stays alone. */
+  private sayIfAlone(): void {
+    this.aloneTimer = setTimeout(() => this.sayIfAlone(), ALONE_EACH_MS);
+    const { seeds } = this.config.cluster;
+    const asked = this.machine.seedStates().filter(({ answeredMs, tries }) => answeredMs === 0 && tries > 1);
+    if (this.standing !== 'member' || this.machine.hosts().length > 1 || asked.length === 0) return;
+    this.env.log.warn(
+      { seeds, asked: asked.length },
+      'alone: no seed answers. It is not started, or UDP and TCP do not reach it, or it has another cluster.key; "shoalmq cluster doctor" looks closer',
     );
   }
 
@@ -135,7 +153,8 @@ export class Cluster implements Closable {
   // -- For the operator --------------------------------------------------------------------------------------
 
   members(): MembersReport {
-    return membersReport(this.machine, this.config.cluster.env, this.standing, this.env.clock.wallMs());
+    const { machine, config, standing, env } = this;
+    return membersReport(machine, config.cluster.env, standing, env.clock.wallMs());
   }
 
   /** Tries the TCP ports of those that look ill, so it may take some seconds. */
@@ -164,7 +183,7 @@ export class Cluster implements Closable {
       : { kind: 'unknown' };
   }
 
-  /** Says goodbye and is alone from then on. Resolves when the others were told, within `LEAVE_MS_MAX`. */
+  /** Says goodbye and is alone from then on. Resolves when the others were told, or after `LEAVE_MS_MAX`. */
   leave(): Promise<void> {
     if (!this.isStarted || this.standing === 'evicted') return Promise.resolve();
     this.leaving ??= this.sayGoodbye();
@@ -173,7 +192,8 @@ export class Cluster implements Closable {
 
   private async sayGoodbye(): Promise<void> {
     const patience = new AbortController();
-    const tooLong = sleep(LEAVE_MS_MAX, undefined, { signal: patience.signal }).catch(() => undefined);
+    const timeoutMs = Math.min(LEAVE_MS_MAX, this.config.shutdown.timeoutMs / 2);
+    const tooLong = sleep(timeoutMs, undefined, { signal: patience.signal }).catch(() => undefined);
     await Promise.race([this.driver.leave(), tooLong]);
     patience.abort();
     this.standing = 'left';
@@ -182,6 +202,7 @@ export class Cluster implements Closable {
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.aloneTimer);
     await this.files.close();
     await this.leave();
     await this.driver.close();

@@ -8,6 +8,16 @@ export const AGENTS_MAX = 64;
 /** As the wire has it (32 bits), less some room so that a refutation can always answer with one more. */
 export const INCARNATION_MAX = 0xffff_0000;
 
+/** Leaves room for a host that has to outlive a liar's claim. */
+export const STARTED_MS_MAX = 2 ** 52;
+
+/** Only the host itself raises its incarnation, by one; a leap is a lie, and believing it would use the numbers up. */
+const LEAP_MAX = 65_536;
+
+export function isLeap(incarnation: number, known: number): boolean {
+  return incarnation > known + LEAP_MAX;
+}
+
 /** Whether a host id may be one. */
 export function isHostId(id: number): boolean {
   return Number.isSafeInteger(id) && id > 0;
@@ -20,7 +30,7 @@ export function isIncarnation(incarnation: number): boolean {
 /** What comes from outside is bounded before it is kept. */
 export function isHostRecord(record: HostRecord): boolean {
   if (!isHostId(record.id) || !isIncarnation(record.incarnation)) return false;
-  if (!Number.isFinite(record.startedMs) || record.startedMs < 0) return false;
+  if (!(record.startedMs >= 0 && record.startedMs <= STARTED_MS_MAX)) return false;
   if (!isText(record.name, NAME_UNITS_MAX) || !isText(record.version, NAME_UNITS_MAX)) return false;
   if (!isText(record.address, ADDRESS_UNITS_MAX) || record.address.length === 0) return false;
   const { agents } = record;

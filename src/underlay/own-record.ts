@@ -1,3 +1,4 @@
+import { STARTED_MS_MAX } from './host-record.js';
 import type { HostId, HostRecord } from './message.js';
 
 type Identity = Pick<HostRecord, 'id' | 'name' | 'address' | 'version'>;
@@ -36,6 +37,6 @@ export class OwnRecord {
 
   /** Another identity at this very address claims to be later, which only a clock that was set back can bring about. */
   outlive(startedMs: number): void {
-    this.current = { ...this.current, startedMs: startedMs + 1 };
+    this.current = { ...this.current, startedMs: Math.min(STARTED_MS_MAX, startedMs + 1) };
   }
 }

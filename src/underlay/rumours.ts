@@ -74,6 +74,13 @@ export class Rumours {
     this.level(told).add(rumour);
   }
 
+  /** Nobody is left to tell, and who comes later shall not hear what was true then. */
+  clear(): void {
+    this.byHost.clear();
+    this.levels.length = 0;
+    this.large = 0;
+  }
+
   drop(id: HostId): void {
     const rumour = this.byHost.get(id);
     if (rumour === undefined) return;

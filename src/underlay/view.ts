@@ -1,7 +1,7 @@
 import type { Env } from '../base/env.js';
 import type { Context } from './context.js';
 import { DeadlineHeap } from './deadline-heap.js';
-import { isHostId, isHostRecord, isIncarnation, isLater } from './host-record.js';
+import { isHostId, isHostRecord, isIncarnation, isLater, isLeap } from './host-record.js';
 import { MEMBERS_MAX, type Member, Members, outranks, resurrects } from './members.js';
 import type { GoneReason, HostId, HostRecord } from './message.js';
 import type { OwnRecord } from './own-record.js';
@@ -74,6 +74,7 @@ export class View {
     const tombstone = members.tombstone(record.id);
     if (tombstone !== undefined && !resurrects(record.incarnation, tombstone)) return 'disbelieved';
     if (!isHostRecord(record)) return 'invalid';
+    if (member !== undefined && isLeap(record.incarnation, member.record.incarnation)) return 'invalid';
     if (!this.claimAddress(record)) return 'disbelieved';
     if (member === undefined) return this.add(record, isSpread);
     this.renewMember(member, record);
@@ -125,8 +126,8 @@ export class View {
 
   private heardOwn(record: HostRecord): AliveOutcome {
     // Only a host that lost its memory of itself could meet this; the id is random, so it is a forgery or a fault.
-    if (record.incarnation > this.own.incarnation && isIncarnation(record.incarnation) && !this.isLeaving)
-      this.renew(record.incarnation);
+    const { incarnation } = record;
+    if (incarnation > this.own.incarnation && isIncarnation(incarnation)) this.refute(incarnation);
     return 'own';
   }
 
@@ -150,6 +151,7 @@ export class View {
     if (id === this.own.id) return this.refute(incarnation);
     const member = this.members.get(id);
     if (member === undefined || incarnation < member.record.incarnation) return false;
+    if (isLeap(incarnation, member.record.incarnation)) return false;
     const { suspicion } = member;
     if (suspicion === null) this.startSuspicion(member, incarnation, by);
     else {
@@ -201,7 +203,8 @@ export class View {
   }
 
   private refute(incarnation: number): boolean {
-    if (this.isLeaving || incarnation < this.own.incarnation) return false;
+    if (this.isLeaving || incarnation < this.own.incarnation || isLeap(incarnation, this.own.incarnation))
+      return false;
     this.counters.refutations += 1;
     this.renew(incarnation);
     return true;
@@ -248,6 +251,7 @@ export class View {
     const member = members.get(id);
     if (member !== undefined) {
       if (incarnation < member.record.incarnation && reason !== 'evicted') return false;
+      if (isLeap(incarnation, member.record.incarnation)) return false;
       this.bury(member, incarnation, reason);
     } else {
       const known = members.tombstone(id);
@@ -256,7 +260,8 @@ export class View {
       members.setTombstone(id, { incarnation, reason });
       this.observer.onReason(id, reason);
     }
-    this.rumours.add(id, { kind: 'gone', id, incarnation, reason, by }, this.hosts, false);
+    if (members.size > 0)
+      this.rumours.add(id, { kind: 'gone', id, incarnation, reason, by }, this.hosts, false);
     return false;
   }
 
@@ -268,6 +273,7 @@ export class View {
     }
     this.members.bury(member, { incarnation, reason });
     this.limitConfirmations();
+    if (this.members.size === 0) this.rumours.clear();
     this.events.push({ kind: 'gone', host: record, reason });
     this.observer.onGone(record, reason);
   }

@@ -104,13 +104,21 @@ function seeds({ report, seeds: resolutions, seedStates, refusals, reached }: Pa
     );
   const silent = seedStates
     .filter(({ address, answeredMs, tries }) => answeredMs === 0 && tries > 1 && !known.has(address))
-    .map(({ address, tries }) =>
-      wrong(
-        `The seed ${address} has never answered (${tries} tries). ${tcpWords(reached.get(address))}`,
-        seedRemedy(reached.get(address)),
-      ),
-    );
+    .map(({ address, tries }) => {
+      const tcp = reached.get(address);
+      if (tcp === 'open' && report.members.length > 1) return aliasOrStranger(address);
+      const what = `The seed ${address} has never answered (${tries} tries). ${tcpWords(tcp)}`;
+      return wrong(what, seedRemedy(tcp));
+    });
   return [...unresolved, ...silent];
+}
+
+/** Whoever answers from another address than it was asked at, as behind a load balancer, is not known to be the seed. */
+function aliasOrStranger(address: Address): Finding {
+  return note(
+    `The seed ${address} can be reached by TCP, but no host of the cluster is known by that address.`,
+    'That is as it should be when it is a second address, or a load balancer, of hosts that are in the cluster. Otherwise a node there has another cluster.env or cluster.key, or UDP does not get through to it.',
+  );
 }
 
 function seedRemedy(reached: Reached | undefined): string {

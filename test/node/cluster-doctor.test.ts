@@ -83,13 +83,18 @@ describe('seeds', () => {
     ['no-way', 'no such name', 'firewalls'],
     ['open', 'TCP gets through', 'another cluster.env or cluster.key'],
   ] as const)('that never answered, TCP %s', (reached, what, remedy) => {
-    const found = only({ seedStates: silent, ...tcp(reached, '10.9.9.9:4800') });
+    const found = only({ report: report([]), seedStates: silent, ...tcp(reached, '10.9.9.9:4800') });
     expect(found).toMatchObject({ ...wrong(what), remedy: expect.stringContaining(remedy) });
     expect(found.what).toContain('10.9.9.9:4800 has never answered (7 tries)');
   });
 
   it('that are in the view need not have answered', () => {
     expect(findings({ seedStates: [{ ...silent[0]!, address: B.address }] })).toEqual([]);
+  });
+
+  it('that answer from another address are nothing wrong', () => {
+    const found = only({ seedStates: silent, ...tcp('open', '10.9.9.9:4800') });
+    expect(found).toMatchObject({ severity: 'note', remedy: expect.stringContaining('load balancer') });
   });
 
   it('that do not resolve are named with the reason', () => {

@@ -95,6 +95,7 @@ const APART_MS = 4 * MINUTE_MS;
 
 function parts(cluster: Cluster, shares: readonly number[]): readonly Figure[] {
   up(cluster);
+  cluster.forgetSeedsAtTimes();
   cluster.partition(randomParts(cluster, shares));
   const apartMs = cluster.world.runUntil(() => cluster.isConverged(), 10 * MINUTE_MS);
   // A host that is nearly alone takes its time, and may still be at it when the parts are joined.
@@ -141,6 +142,7 @@ function oneWayLink(cluster: Cluster): readonly Figure[] {
 /** Either side hears of the other at most once more: coming back again and again is what must not be. */
 function oneWayGroup(cluster: Cluster): readonly Figure[] {
   up(cluster);
+  cluster.forgetSeedsAtTimes();
   const [mute, others] = randomParts(cluster, [0.34, 0.66]) as [Seat[], Seat[]];
   cluster.isMurky = true;
   const words = `${mute.map(({ node }) => node.label).join(' ')} cannot send to the others`;
@@ -193,6 +195,7 @@ function flappingLink(cluster: Cluster): readonly Figure[] {
 
 function flappingCut(cluster: Cluster): readonly Figure[] {
   up(cluster);
+  cluster.forgetSeedsAtTimes();
   const [ones, others] = randomParts(cluster, [0.5, 0.5]).map(indexes) as [
     ReadonlySet<number>,
     ReadonlySet<number>,
@@ -220,6 +223,7 @@ function flappingCut(cluster: Cluster): readonly Figure[] {
 
 function evictApart(cluster: Cluster): readonly Figure[] {
   up(cluster);
+  cluster.forgetSeedsAtTimes();
   const [here, there] = randomParts(cluster, [0.5, 0.5]) as [Seat[], Seat[]];
   const victim = there[0]!;
   cluster.partition([here, there]);

@@ -181,6 +181,16 @@ export class Cluster implements HostSink {
     seat.node.resume();
   }
 
+  /** In half of the worlds nobody has seeds any more: parts must then find each other by what they remember. */
+  forgetSeedsAtTimes(): void {
+    if (this.random.chance(0.5)) return;
+    for (const seat of this.seats) {
+      seat.host?.machine.setSeeds([]);
+      this.drive(seat);
+    }
+    this.world.trace.note('event', 'scenario', 'nobody has seeds any more');
+  }
+
   leave(seat: Seat): void {
     this.world.trace.note('event', seat.node.label, 'leaves');
     seat.isOut = true;

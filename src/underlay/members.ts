@@ -46,8 +46,9 @@ const REASON_RANK: Readonly<Record<GoneReason, number>> = { failed: 0, replaced:
 
 /** Whether `reason` at `incarnation` tells more than the tombstone does. An eviction beats every incarnation. */
 export function outranks(incarnation: number, reason: GoneReason, tombstone: Tombstone): boolean {
-  if (tombstone.reason === 'evicted') return false;
-  if (reason === 'evicted' || incarnation > tombstone.incarnation) return true;
+  const isEvicted = tombstone.reason === 'evicted';
+  if (isEvicted !== (reason === 'evicted')) return !isEvicted;
+  if (incarnation > tombstone.incarnation) return true;
   return incarnation === tombstone.incarnation && REASON_RANK[reason] > REASON_RANK[tombstone.reason];
 }
 

@@ -81,7 +81,7 @@ export class DistService implements Service {
   }
 
   weight(): number {
-    return 4;
+    return 8;
   }
 
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {

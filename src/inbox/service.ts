@@ -93,7 +93,7 @@ export class InboxService implements Service {
   }
 
   weight(op: number): number {
-    return op >= OP.INBOX_INSERT && op <= OP.INBOX_RELEASED ? 1 : 4;
+    return op >= OP.INBOX_INSERT && op <= OP.INBOX_RELEASED ? 1 : 8;
   }
 
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {

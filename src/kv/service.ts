@@ -24,7 +24,7 @@ export interface Service {
   ask(request: Request, body: ByteReader, out: FrameBatch): boolean;
   /** Whether a request is content with the next commit that others ask for: a turn of such alone does not commit. */
   canWait(op: number): boolean;
-  /** What a request takes of a turn's share (`TurnLimits.weightMax`): 1 for a place near the last one's, 4 for any. */
+  /** What a request takes of a turn's share (`TurnLimits.weightMax`): 1 for a place near the last one's, 8 for any. */
   weight(op: number): number;
   /** Applies a request in the turn's transaction. Frames in `out` are sent when the transaction is durable. */
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void;

@@ -264,10 +264,10 @@ export class Store implements ServiceHost {
 }
 
 /**
- * 1,024 messages to one inbox, or 256 retained messages. Without a bound the in-flight windows of 100 publishers made
+ * 2,048 messages to one inbox, or 256 retained messages. Without a bound the in-flight windows of 100 publishers made
  * turns of 1,024 retained messages, whose flush alone took more than 10 ms.
  */
-const TURN_LIMITS: TurnLimits = { weightMax: 1024, bytesMax: 512 * 1024, durationMsMax: 7 };
+const TURN_LIMITS: TurnLimits = { weightMax: 2048, bytesMax: 512 * 1024, durationMsMax: 7 };
 /** Requests that can wait are committed when there are this many bytes of them. */
 const WAITING_BYTES_MAX = 256 * 1024;
 const UNAVAILABLE = Uint8Array.of(STATUS.UNAVAILABLE);

@@ -43,7 +43,7 @@ export class RetainService implements Service {
   }
 
   weight(op: number): number {
-    return op === EXPIRE ? 4 * EXPIRED_PER_COMMAND : 4;
+    return op === EXPIRE ? 8 * EXPIRED_PER_COMMAND : 8;
   }
 
   apply(request: Request, body: ByteReader, writer: KvWriter, out: FrameBatch): void {

@@ -350,7 +350,7 @@ describe('a turn', () => {
   }
 
   it('applies so many requests at most, in order, and leaves the rest to the next', () => {
-    const store = new StoreHarness({ turn: { weightMax: 12 } });
+    const store = new StoreHarness({ turn: { weightMax: 24 } });
     const calls = ['a', 'b', 'c', 'd', 'a', 'b', 'c'].map((topic, i) => set(store, topic, `${i}`));
     store.store.endTurn();
     expect(calls.map(callId => store.reply(callId) !== undefined)).toEqual([
@@ -381,7 +381,7 @@ describe('a turn', () => {
 
   it('without room ends badly for those in it, and not for those in the next', () => {
     const engine = new FullEngine();
-    const store = new StoreHarness({ engine, turn: { weightMax: 8 } });
+    const store = new StoreHarness({ engine, turn: { weightMax: 16 } });
     const calls = ['a', 'b', 'c'].map(topic => set(store, topic));
     engine.full = true;
     store.store.endTurn();
@@ -396,7 +396,7 @@ describe('a turn', () => {
   });
 
   it('does first what a dead thread leaves, and none of what it had still asked', () => {
-    const store = new StoreHarness({ turn: { weightMax: 8 } });
+    const store = new StoreHarness({ turn: { weightMax: 16 } });
     const attach = (peer: number, clientId: string) =>
       store.ask(peer, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId }));
     const attached = attach(1, 'a');

@@ -4,7 +4,7 @@ import type { Context } from './context.js';
 import { Healer } from './healer.js';
 import { isHostId, isHostRecord, isIncarnation } from './host-record.js';
 import type { Member } from './members.js';
-import type { Address, GoneReason, HostId, HostRecord, Message, Path } from './message.js';
+import type { Address, HostId, HostRecord, Message, Path } from './message.js';
 import { messageBytes } from './message-size.js';
 import { DATAGRAM_BUDGET_BYTES, type Outbox } from './outbox.js';
 import type { OwnRecord } from './own-record.js';
@@ -123,18 +123,20 @@ export class Joins {
         target: expected,
       });
     }
-    if (reply) this.answer(record, outcome === 'new', path);
+    // A join that came from another address than the advertised one, as over NAT or a service's address, is answered
+    // there: so the asker knows that its seed has answered.
+    if (reply) this.answer(path === 'datagram' ? from : record.address, record.id, outcome === 'new', path);
   }
 
-  private answer(to: HostRecord, isNew: boolean, path: Path): void {
-    this.join(to.address, to.id, false, path);
+  private answer(to: Address, id: HostId, isNew: boolean, path: Path): void {
+    this.join(to, id, false, path);
     if (!isNew) return;
     let left = DATAGRAM_BUDGET_BYTES / 2;
-    for (const record of this.sample(to.id)) {
+    for (const record of this.sample(id)) {
       const alive = { kind: 'alive', record } as const;
       left -= messageBytes(alive);
       if (left < 0) break;
-      this.outbox.push(to.address, to.id, 'datagram', alive);
+      this.outbox.push(to, id, 'datagram', alive);
     }
   }
 
@@ -208,8 +210,10 @@ export class Joins {
   /** We are held as gone by `from`: contradict, and show the new record at once. */
   onNotice({ incarnation, reason }: Notice, from: HostId, fromAddress: Address, path: Path): void {
     if (!isIncarnation(incarnation) || this.view.isLeaving) return;
-    if (incarnation >= this.own.incarnation)
-      this.view.gone(this.own.id, incarnation, reason as GoneReason, from);
+    const isEvicted = reason === 'evicted';
+    if (isEvicted || incarnation >= this.own.incarnation)
+      this.view.gone(this.own.id, incarnation, reason, from);
+    if (isEvicted) return;
     const to = this.view.members.get(from)?.record.address ?? this.healer.get(from)?.record.address;
     const answerTo = to ?? (path === 'datagram' ? fromAddress : undefined);
     if (answerTo !== undefined && this.asks.allows(from, this.env.clock.monotonicMs()))

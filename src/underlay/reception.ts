@@ -2,11 +2,11 @@ import type { Context } from './context.js';
 import type { Detector } from './detector.js';
 import { environmentHash } from './environment.js';
 import type { HostMap } from './host-map.js';
-import { isHostId, isIncarnation } from './host-record.js';
+import { isHostId, isHostRecord, isIncarnation } from './host-record.js';
 import type { Joins } from './joins.js';
 import type { Member } from './members.js';
 import type { Address, HostId, Message, Packet, Path } from './message.js';
-import type { Refusals } from './refusals.js';
+import { DETAIL_UNITS_MAX, type Refusals } from './refusals.js';
 import type { Ready } from './underlay.js';
 import type { View } from './view.js';
 
@@ -62,17 +62,21 @@ export class Reception {
   }
 
   private refuse({ messages }: Packet, from: Address, path: Path): void {
-    let detail = '';
-    let joiner: Address | undefined;
+    const { environment, outbox, refusals } = this.parts;
     for (const message of messages) {
-      if (message.kind === 'join') {
-        detail = message.environment;
-        joiner = path === 'datagram' ? from : message.record.address;
-      } else if (message.kind === 'refused') detail = message.why;
+      if (message.kind === 'refused') {
+        refusals.note(from, 'environment', message.why, true);
+        return;
+      }
+      if (message.kind !== 'join') continue;
+      const address = isHostRecord(message.record) ? message.record.address : from;
+      if (!refusals.note(address, 'environment', message.environment)) return;
+      const theirs = message.environment.slice(0, DETAIL_UNITS_MAX);
+      const why = `cluster.env is "${environment}" here, not "${theirs}"`;
+      outbox.push(path === 'datagram' ? from : address, 0, 'datagram', { kind: 'refused', why });
+      return;
     }
-    if (!this.parts.refusals.note(from, 'environment', detail) || joiner === undefined) return;
-    const why = `cluster.env is "${this.parts.environment}" here, not "${detail}"`;
-    this.parts.outbox.push(joiner, 0, 'datagram', { kind: 'refused', why });
+    refusals.note(from, 'environment', '');
   }
 
   private onMessage(message: Message, by: HostId, from: Address, path: Path, nowMs: number): void {

@@ -12,7 +12,10 @@ const TELL_EACH_MS = 60_000;
 const TOLD_PER_MINUTE_MAX = 16;
 
 /** From a foreign packet into the log. */
-const DETAIL_UNITS_MAX = 64;
+export const DETAIL_UNITS_MAX = 64;
+
+/** Said when the other side was the one that refused. */
+const REFUSED_WORDS = 'this host was refused by one of another environment (cluster.env)';
 
 const WORDS: Readonly<Record<Refusal['why'], string>> = {
   environment: 'a host of another environment (cluster.env) knocked and was refused',
@@ -21,6 +24,12 @@ const WORDS: Readonly<Record<Refusal['why'], string>> = {
   malformed: 'bytes that are no packet were dropped',
   evicted: 'a host that an operator evicted tried to speak and was refused',
 };
+
+/** The port of a stream, or of a packet through NAT, is another one each time: rows are kept by host. */
+function hostOf(address: Address): string {
+  const colon = address.lastIndexOf(':');
+  return colon > address.lastIndexOf(']') ? address.slice(0, colon) : address;
+}
 
 interface Row {
   address: Address;
@@ -46,17 +55,23 @@ export class Refusals {
     return this.rows.size;
   }
 
-  /** True when the sender may be told as well, which is once a minute. */
-  note(address: Address, why: Refusal['why'], detail: string): boolean {
+  /**
+   * True when the sender may be told as well, which is once a minute. `isTheirs`: it was the other side that refused.
+   */
+  note(address: Address, why: Refusal['why'], detail: string, isTheirs = false): boolean {
     const nowMs = this.env.clock.monotonicMs();
-    const key = `${why} ${address}`;
+    const key = `${why} ${hostOf(address)}`;
     const row = this.rows.get(key) ?? this.newRow(key, address, why);
+    row.address = address;
     row.count += 1;
     row.lastMs = this.env.clock.wallMs();
     if (detail !== '') row.detail = detail.slice(0, DETAIL_UNITS_MAX);
     if (nowMs - row.toldMs < TELL_EACH_MS || !this.mayTell(nowMs)) return false;
     row.toldMs = nowMs;
-    this.env.log.warn({ address, detail: row.detail, count: row.count }, WORDS[why]);
+    this.env.log.warn(
+      { address, detail: row.detail, count: row.count },
+      isTheirs ? REFUSED_WORDS : WORDS[why],
+    );
     return true;
   }
 

@@ -331,14 +331,11 @@ export class Underlay implements UnderlayMachine {
     const incarnation = member?.record.incarnation ?? own.incarnation;
     const gone = { kind: 'gone', id, incarnation, reason: 'evicted', by: own.id } as const;
     this.hostMap.evict(id);
+    view.gone(id, incarnation, 'evicted', own.id);
     if (member === undefined) {
       this.tellSome(gone);
-      this.hostMap.settle();
-      this.isEvicted = true;
-      view.events.push({ kind: 'self-evicted', by: own.id });
       return true;
     }
-    view.gone(id, incarnation, 'evicted', own.id);
     this.outbox.push(member.record.address, id, 'stream', {
       kind: 'notice',
       id,

@@ -1,156 +1,32 @@
 import { describe, expect, it } from 'vitest';
 import { ByteReader } from '../../src/base/bytes.js';
 import { OP, STATUS } from '../../src/contract/contract.js';
-import { INSERT_RESULT, type Subscription } from '../../src/contract/inbox.js';
+import { INSERT_RESULT } from '../../src/contract/inbox.js';
 import { REATTACH_GRACE_MS } from '../../src/inbox/session-life.js';
 import {
-  type Attach,
-  type Attached,
   message,
   readAttached,
   readMessageCopy,
   readPushes,
-  readSubscriptions,
   StoreHarness,
-  type Target,
   TENANT,
   writeAttach,
   writeInsert,
   writeSubscriptions,
 } from '../kv/store-harness.js';
-
-function attach(store: StoreHarness, options: Attach, peer = 1): Attached {
-  return readAttached(store.call(peer, OP.INBOX_ATTACH, writer => writeAttach(writer, options)));
-}
-
-function detach(
-  store: StoreHarness,
-  instance: number,
-  options: {
-    expirySeconds?: number;
-    nowMs?: number;
-    discard?: boolean;
-    sentSeq?: number;
-    connection?: number;
-  } = {},
-): ByteReader {
-  return store.call(1, OP.INBOX_DETACH, writer =>
-    writer
-      .u53(instance)
-      .u32(options.connection ?? 1)
-      .u32(options.expirySeconds ?? 0xffff_ffff)
-      .u53(options.nowMs ?? 2000)
-      .u8(options.discard ? 1 : 0)
-      .u53(options.sentSeq ?? 0),
-  );
-}
-
-function insert(
-  store: StoreHarness,
-  payload: string,
-  targets: readonly (string | Target)[],
-  source = 0,
-  packetId = 0,
-): { status: number; results: number[] } {
-  const reply = store.call(2, OP.INBOX_INSERT, writer =>
-    writeInsert(
-      writer,
-      message('a/b', payload),
-      targets.map(target => (typeof target === 'string' ? { clientId: target } : target)),
-      source,
-      packetId,
-    ),
-  );
-  const status = reply.u8();
-  const results: number[] = [];
-  for (let left = reply.u32(); left > 0; left--) results.push(reply.u8());
-  return { status, results };
-}
-
-function pull(store: StoreHarness, instance: number, fromSeq: number, credit: number, peer = 1): void {
-  store.ask(peer, OP.INBOX_PULL, writer => writer.u53(instance).u53(fromSeq).u32(credit), false);
-  store.store.endTurn();
-}
-
-function acked(store: StoreHarness, instance: number, ...seqs: number[]): void {
-  store.ask(
-    1,
-    OP.INBOX_ACKED,
-    writer => {
-      writer.u53(instance).u32(seqs.length);
-      for (const seq of seqs) writer.u53(seq);
-    },
-    false,
-  );
-  store.store.endTurn();
-}
-
-function payloads(store: StoreHarness): string[] {
-  return readPushes(store.take(OP.INBOX_MESSAGES)).map(
-    ({ seq, message: { payload } }) => `${seq}:${payload}`,
-  );
-}
-
-const ONE = { filter: 'a/#', options: 1, subscriptionId: 7 };
-
-function subscribe(store: StoreHarness, instance: number, ...subscriptions: Subscription[]): Change {
-  return readChange(
-    store.call(1, OP.INBOX_SUBSCRIBE, writer => writeSubscriptions(writer.u53(instance), subscriptions)),
-  );
-}
-
-function unsubscribe(store: StoreHarness, instance: number, ...filters: string[]): Change {
-  return readChange(
-    store.call(1, OP.INBOX_UNSUBSCRIBE, writer => {
-      writer.u53(instance).u32(filters.length);
-      for (const filter of filters) writer.text(filter);
-    }),
-  );
-}
-
-interface Change {
-  existed: number[];
-  change: number;
-}
-
-function readChange(reply: ByteReader): Change {
-  expect(reply.u8()).toBe(STATUS.OK);
-  const existed: number[] = [];
-  for (let left = reply.u32(); left > 0; left--) existed.push(reply.u8());
-  const change = reply.u32();
-  expect(reply.remaining).toBe(0);
-  return { existed, change };
-}
-
-function settle(store: StoreHarness, instance: number, change: number): void {
-  store.ask(1, OP.INBOX_SETTLED, writer => writer.u53(instance).u32(change), false);
-}
-
-function tick(store: StoreHarness, nowMs: number): void {
-  store.store.tick(nowMs);
-  store.store.endTurn();
-}
-
-/** Does what INBOX_ROUTES asks, until nothing is asked any more. */
-function settleRoutes(store: StoreHarness): { instance: number; gone: string[]; kept: Subscription[] }[] {
-  const out: { instance: number; gone: string[]; kept: Subscription[] }[] = [];
-  for (;;) {
-    const asked = store.take(OP.INBOX_ROUTES);
-    if (asked.length === 0) return out;
-    for (const { peer, callId, body } of asked) {
-      const reader = new ByteReader(body);
-      expect([reader.text(), reader.text()]).toEqual([TENANT, 'c']);
-      const instance = reader.u53();
-      const gone: string[] = [];
-      for (let left = reader.u32(); left > 0; left--) gone.push(reader.text());
-      out.push({ instance, gone, kept: readSubscriptions(reader) });
-      expect(reader.remaining).toBe(0);
-      store.answer(peer, callId);
-    }
-    store.store.endTurn();
-    store.store.endTurn();
-  }
-}
+import {
+  acked,
+  attach,
+  detach,
+  insert,
+  ONE,
+  payloads,
+  pull,
+  settle,
+  settleRoutes,
+  subscribe,
+  tick,
+} from './inbox-calls.js';
 
 describe('inbox sessions', () => {
   it('makes a session and finds it again with its subscriptions', () => {
@@ -293,73 +169,6 @@ describe('inbox sessions', () => {
     const waiting = asked[1]!.store.ask(1, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
     asked[1]!.store.store.endTurn();
     expect(asked[1]!.store.reply(waiting)).toBeUndefined();
-  });
-});
-
-describe('changes of subscriptions', () => {
-  const TWO = { filter: 'b', options: 2, subscriptionId: 0 };
-
-  it('are numbered, unless nothing changes', () => {
-    const store = new StoreHarness();
-    const { instance } = attach(store, { clientId: 'c' });
-    expect(subscribe(store, instance, ONE, TWO)).toEqual({ existed: [0, 0], change: 1 });
-    expect(subscribe(store, instance, ONE)).toEqual({ existed: [1], change: 0 });
-    expect(subscribe(store, instance, { ...ONE, options: 2 })).toMatchObject({ existed: [1] });
-    expect(unsubscribe(store, instance, 'b', 'c').existed).toEqual([1, 0]);
-    expect(unsubscribe(store, instance, 'b')).toEqual({ existed: [0], change: 0 });
-  });
-
-  it('that are not settled when the owner goes are told to dist, and only they', () => {
-    const store = new StoreHarness();
-    const { instance } = attach(store, { clientId: 'c' });
-    settle(store, instance, subscribe(store, instance, { ...ONE, filter: 'settled' }).change);
-    subscribe(store, instance, ONE, TWO);
-    unsubscribe(store, instance, 'b');
-    detach(store, instance);
-    const waiting = store.ask(1, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
-    store.store.endTurn();
-    expect(store.reply(waiting)).toBeUndefined();
-    expect(settleRoutes(store)).toEqual([{ instance, gone: ['b'], kept: [ONE] }]);
-    expect(readAttached(store.reply(waiting)!)).toMatchObject({ instance, present: true });
-    detach(store, instance);
-    expect(settleRoutes(store)).toEqual([]);
-  });
-
-  it('settle one by one: an older one says nothing of a newer one', () => {
-    const store = new StoreHarness();
-    const { instance } = attach(store, { clientId: 'c' });
-    const { change } = subscribe(store, instance, ONE);
-    unsubscribe(store, instance, ONE.filter);
-    settle(store, instance, change);
-    detach(store, instance);
-    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#'], kept: [] }]);
-  });
-
-  it('are told to dist after a crash, and no session expires while they are', () => {
-    const crashed = new StoreHarness();
-    const { instance } = attach(crashed, { clientId: 'c', expirySeconds: 5 });
-    subscribe(crashed, instance, ONE);
-    const store = new StoreHarness({ engine: crashed.engine });
-    store.inbox.start(9000);
-    store.store.endTurn();
-    expect(store.take(OP.INBOX_ROUTES)).toEqual([]);
-    tick(store, 15_000);
-    const [asked] = store.take(OP.INBOX_ROUTES);
-    tick(store, 16_000);
-    expect(store.take(OP.INBOX_ROUTES)).toEqual([]);
-    store.answer(asked!.peer, asked!.callId);
-    store.store.endTurn();
-    tick(store, 17_000);
-    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#'], kept: [] }]);
-  });
-
-  it('of a session that ends count as routes to remove', () => {
-    const store = new StoreHarness();
-    const { instance } = attach(store, { clientId: 'c' });
-    settle(store, instance, subscribe(store, instance, ONE, TWO).change);
-    unsubscribe(store, instance, 'b');
-    detach(store, instance, { expirySeconds: 0 });
-    expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#', 'b'], kept: [] }]);
   });
 });
 

@@ -59,8 +59,14 @@ export class Fleet {
     await this.network.heal();
     for (const node of this.nodes) node.signal('SIGCONT');
     await this.spare.kill9();
-    await Promise.all(this.nodes.filter(({ isRunning }) => !isRunning).map(node => node.start()));
+    await Promise.all(this.nodes.map(node => this.revive(node)));
     await this.agree(this.nodes, SETTLE_MS);
+  }
+
+  private async revive(node: NetnsNode): Promise<void> {
+    if (node.isRunning && (await node.members()).standing === 'member') return;
+    await node.kill9();
+    await node.start();
   }
 
   /**

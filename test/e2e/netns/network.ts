@@ -54,14 +54,23 @@ export class Network {
   static async make(): Promise<Network> {
     await sweep();
     const network = new Network(`${MARK}-${process.pid}-${startOf(process.pid)}`);
-    mkdirSync(network.files, { recursive: true });
-    const { bridge } = network;
+    try {
+      await network.build();
+    } catch (error) {
+      await network.close();
+      throw error;
+    }
+    return network;
+  }
+
+  private async build(): Promise<void> {
+    mkdirSync(this.files, { recursive: true });
+    const { bridge } = this;
     await run('ip', 'netns', 'add', bridge);
     await run('ip', '-n', bridge, 'link', 'set', 'lo', 'up');
     await run('ip', '-n', bridge, 'link', 'add', 'br0', 'type', 'bridge');
     await run('ip', '-n', bridge, 'addr', 'add', `${BRIDGE_IP}/${SUBNET_BITS}`, 'dev', 'br0');
     await run('ip', '-n', bridge, 'link', 'set', 'br0', 'up');
-    return network;
   }
 
   /** Its cable is not plugged in yet. Two places may have one address, then only one may be plugged in at a time. */
@@ -194,11 +203,20 @@ async function sweep(): Promise<void> {
     if (isOrphan(name)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
 }
 
+async function list(): Promise<string[]> {
+  return (await run('ip', 'netns', 'list')).split('\n').map(line => line.split(' ', 1)[0]!);
+}
+
 async function remove(isMeant: (namespace: string) => boolean): Promise<void> {
-  const names = (await run('ip', 'netns', 'list')).split('\n').map(line => line.split(' ', 1)[0]!);
-  for (const name of names.filter(isMeant)) {
-    for (const pid of (await run('ip', 'netns', 'pids', name)).split('\n').filter(Boolean)) end(Number(pid));
-    await run('ip', 'netns', 'del', name);
+  for (const name of (await list()).filter(isMeant)) {
+    try {
+      for (const pid of (await run('ip', 'netns', 'pids', name)).split('\n').filter(Boolean))
+        end(Number(pid));
+      await run('ip', 'netns', 'del', name);
+    } catch (error) {
+      // Another run may sweep at the same time.
+      if ((await list()).includes(name)) throw error;
+    }
   }
 }
 

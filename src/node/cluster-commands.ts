@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
@@ -151,10 +152,13 @@ function theHost(all: readonly MemberRow[], wanted: string): MemberRow {
   return host;
 }
 
+/** False also when the input ends; Ctrl-C ends the command. */
 async function agrees(question: string): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  terminal.on('SIGINT', () => process.exit(130));
+  const ended = once(terminal, 'close').then(() => '');
   try {
-    return /^y(es)?$/i.test((await terminal.question(question)).trim());
+    return /^y(es)?$/i.test((await Promise.race([terminal.question(question), ended])).trim());
   } finally {
     terminal.close();
   }

@@ -4,6 +4,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openAdminServer, type Route } from '../../src/node/admin-server.js';
+import { announceUrl } from '../../src/node/admin-token.js';
+import type { HttpListener } from '../../src/node/http.js';
+import { member, report } from '../node/cluster-rows.js';
 import { COMMAND, type Outcome, RunningCommand } from './command.js';
 
 const SECRET = 'correct horse battery staple';
@@ -116,4 +120,64 @@ describe('check-config', () => {
     const open = await run('check-config', '--set', 'cluster.host=::');
     expect([open.code, open.stderr]).toEqual([1, expect.stringContaining('SHOAL_INSECURE_CLUSTER')]);
   }, 30_000);
+});
+
+describe('evict at a terminal', () => {
+  const evicted: unknown[] = [];
+  let node: HttpListener;
+  beforeAll(async () => {
+    const members = report([member('b'), member('c'), member('d', { name: 'c' })]);
+    const routes = new Map<string, Route>([
+      ['GET /cluster/members', () => ({ status: 200, body: members })],
+      [
+        'POST /cluster/evict',
+        body => {
+          evicted.push(body);
+          return { status: 200, body: {} };
+        },
+      ],
+    ]);
+    writeFileSync(join(directory, 'admin.token'), 'x'.repeat(43));
+    node = await openAdminServer({ host: '127.0.0.1', port: 0, token: 'x'.repeat(43), routes });
+    announceUrl(directory, `http://127.0.0.1:${node.port}`);
+  });
+  afterAll(() => node.close());
+
+  /** `script` gives the command a terminal. */
+  async function typed(answer: string): Promise<Outcome> {
+    const line = `"${process.execPath}" "${COMMAND}" cluster evict b --set node.dataDir=.`;
+    const command = new RunningCommand('script', ['-qec', line, '/dev/null'], directory);
+    await command.waitFor(/Evict b \(10\.0\.0\.98:4800, id 98\)\? It stays out .* \[y\/N\] /);
+    command.child.stdin.write(answer);
+    return command.outcome();
+  }
+
+  it('asks back, and does nothing but for a yes', async () => {
+    for (const [answer, code] of [
+      ['n\r', 1],
+      ['\r', 1],
+      ['\u0004', 1],
+      ['\u0003', 130],
+    ] as const)
+      expect(await typed(answer), JSON.stringify(answer)).toMatchObject({ code });
+    expect(evicted).toEqual([]);
+    const yes = await typed('y\r');
+    expect([yes.code, yes.stdout]).toEqual([0, expect.stringContaining('evicted b (10.0.0.98:4800, id 98)')]);
+    expect(evicted.splice(0)).toEqual([{ id: 98 }]);
+  }, 40_000);
+
+  it('does not ask in a script, and takes an id where a name is not clear', async () => {
+    const { code, stderr } = await run('cluster', 'evict', 'c', '--set', 'node.dataDir=.');
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringContaining(
+        '2 hosts are called c, name one by its id: 99 (10.0.0.99:4800), 100 (10.0.0.100:4800).',
+      ),
+    ]);
+    expect(await run('cluster', 'evict', '100', '--set', 'node.dataDir=.')).toMatchObject({
+      code: 0,
+      stderr: '',
+    });
+    expect(evicted.splice(0)).toEqual([{ id: 100 }]);
+  });
 });

@@ -1,4 +1,5 @@
 import { isLater } from './host-record.js';
+import { IdTable } from './id-table.js';
 import type { Address, GoneReason, HostId, HostRecord } from './message.js';
 import type { Suspicion } from './suspicion.js';
 import type { HostView } from './underlay.js';
@@ -66,7 +67,7 @@ export function resurrects(incarnation: number, tombstone: Tombstone): boolean {
 export class Members {
   /** In no particular order; for picking at random and for walking. */
   readonly list: Member[] = [];
-  private readonly byId = new Map<HostId, Member>();
+  private readonly byId = new IdTable<Member>();
   private readonly byAddress = new Map<Address, Member>();
   private readonly gone = new Map<HostId, Tombstone>();
 

@@ -1,3 +1,4 @@
+import { IdTable } from './id-table.js';
 import type { HostId, Message } from './message.js';
 import { messageBytes } from './message-size.js';
 
@@ -28,6 +29,9 @@ interface Rumour {
   readonly message: Talk;
   readonly bytes: number;
   told: number;
+  /** Its level is a ring through a head that is no rumour itself. */
+  before: Rumour;
+  after: Rumour;
 }
 
 /** How often each host tells a rumour in a cluster of `hosts`. */
@@ -40,9 +44,9 @@ export function tellingsMax(hosts: number): number {
  * what is nearly done (SWIM, section 4.1). Told often enough, a rumour is forgotten: the host map repairs the rest.
  */
 export class Rumours {
-  private readonly byHost = new Map<HostId, Rumour>();
-  /** By the number of tellings. */
-  private readonly levels: (Set<Rumour> | undefined)[] = [];
+  private readonly byHost = new IdTable<Rumour>();
+  /** By the number of tellings; the rumours of each level in the order of coming there. */
+  private readonly levels: (Rumour | undefined)[] = [];
   private readonly chosen: Rumour[] = [];
   private large = 0;
 
@@ -56,7 +60,7 @@ export class Rumours {
   }
 
   has(id: HostId): boolean {
-    return this.byHost.has(id);
+    return this.byHost.get(id) !== undefined;
   }
 
   /**
@@ -68,10 +72,10 @@ export class Rumours {
     if (this.byHost.size >= RUMOURS_MAX) this.dropMostTold();
     const isBusy = isMinor && this.byHost.size >= BUSY_RUMOURS;
     const told = isBusy ? Math.max(0, tellingsMax(hosts) - BUSY_TELLINGS) : 0;
-    const rumour = { id, message, bytes: messageBytes(message), told };
+    const rumour = newRumour(id, message, messageBytes(message));
     this.byHost.set(id, rumour);
     if (rumour.bytes > LARGE_BYTES) this.large += 1;
-    this.level(told).add(rumour);
+    this.append(rumour, told);
   }
 
   /** Nobody is left to tell, and who comes later shall not hear what was true then. */
@@ -83,9 +87,7 @@ export class Rumours {
 
   drop(id: HostId): void {
     const rumour = this.byHost.get(id);
-    if (rumour === undefined) return;
-    this.levels[rumour.told]!.delete(rumour);
-    this.forget(rumour);
+    if (rumour !== undefined) this.forget(rumour);
   }
 
   /**
@@ -109,9 +111,9 @@ export class Rumours {
     let left = budgetBytes;
     let scanned = 0;
     for (let told = 0; told < levels.length && left >= RUMOUR_BYTES_MIN && scanned < SCAN_MAX; told++) {
-      const level = levels[told];
-      if (level === undefined) continue;
-      for (const rumour of level) {
+      const head = levels[told];
+      if (head === undefined) continue;
+      for (let rumour = head.after; rumour !== head; rumour = rumour.after) {
         if (left < RUMOUR_BYTES_MIN || ++scanned > SCAN_MAX) break;
         if (rumour.bytes > left || (rumour.id === to && rumour.message.kind === 'alive')) continue;
         left -= rumour.bytes;
@@ -128,27 +130,50 @@ export class Rumours {
   }
 
   private raise(rumour: Rumour, told: number, limit: number): void {
-    this.levels[rumour.told]!.delete(rumour);
+    if (told >= limit) {
+      this.forget(rumour);
+      return;
+    }
+    unlink(rumour);
+    this.append(rumour, told);
+  }
+
+  private append(rumour: Rumour, told: number): void {
     rumour.told = told;
-    if (rumour.told >= limit) this.forget(rumour);
-    else this.level(rumour.told).add(rumour);
+    const head = (this.levels[told] ??= newRumour(0, NOTHING, 0));
+    rumour.before = head.before;
+    rumour.after = head;
+    head.before.after = rumour;
+    head.before = rumour;
   }
 
   private forget(rumour: Rumour): void {
+    unlink(rumour);
     this.byHost.delete(rumour.id);
     if (rumour.bytes > LARGE_BYTES) this.large -= 1;
   }
 
-  private level(told: number): Set<Rumour> {
-    return (this.levels[told] ??= new Set());
-  }
-
   private dropMostTold(): void {
     for (let told = this.levels.length - 1; told >= 0; told--) {
-      for (const rumour of this.levels[told] ?? []) {
-        this.drop(rumour.id);
-        return;
-      }
+      const head = this.levels[told];
+      if (head === undefined || head.after === head) continue;
+      this.forget(head.after);
+      return;
     }
   }
+}
+
+/** What the head of a ring says, which nobody hears. */
+const NOTHING: Talk = { kind: 'suspect', id: 0, incarnation: 0, by: 0 };
+
+function newRumour(id: HostId, message: Talk, bytes: number): Rumour {
+  const rumour = { id, message, bytes, told: 0 } as Rumour;
+  rumour.before = rumour;
+  rumour.after = rumour;
+  return rumour;
+}
+
+function unlink(rumour: Rumour): void {
+  rumour.before.after = rumour.after;
+  rumour.after.before = rumour.before;
 }

@@ -70,8 +70,12 @@ export interface Agent {
 export interface SharedMap {
   readonly name: string;
   get(key: string): Uint8Array | undefined;
-  /** `owned`: the entry is this host's and goes with it; it comes back by itself after a healed cut. */
-  set(key: string, value: Uint8Array, owned: boolean): void;
+  /**
+   * `owned`: the entry is this host's and goes with it; it comes back by itself after a healed cut. False: the agent
+   * has `ENTRIES_MAX` entries, nothing was written.
+   */
+  set(key: string, value: Uint8Array, owned: boolean): boolean;
+  /** What is owned by another host stays: it would write it again. */
   delete(key: string): void;
   keys(): IterableIterator<string>;
   /** The host whose entry it is; undefined when it belongs to nobody. */

@@ -1,0 +1,345 @@
+import { rendezvousPick } from '../base/rendezvous.js';
+import { Replicator } from '../crdt/anti-entropy.js';
+import { OrMap } from '../crdt/or-map.js';
+import type { HostId } from '../underlay/message.js';
+import { Absentees } from './absentees.js';
+import { encodeEntry } from './codec.js';
+import type { Context } from './context.js';
+import { FLOORS, type Found, isLater, keyOfHost, readDots, splitName, type Visible } from './entry.js';
+import { ENTRIES_MAX } from './limits.js';
+
+/** Above what any host writes, since several may write their last entry at once. */
+const KEYS_MAX = 4 * ENTRIES_MAX;
+
+/** Origins without a live entry that the map remembers. */
+const DORMANT_MAX = 4_096;
+
+/** Rounds in which our own writes are looked at in one go. They answer to what others did, so the second is empty. */
+const ROUNDS_MAX = 8;
+
+export interface RegistryObserver {
+  /** Exactly one of them may be undefined: not there before, not there any more. */
+  onEntry(before: Visible | undefined, after: Visible | undefined): void;
+}
+
+interface Registration {
+  readonly stamp: number;
+  readonly encoded: Uint8Array;
+}
+
+/** One name: what is seen under it, and whose owned entries stand there. */
+interface Slot {
+  visible: Visible | undefined;
+  owners: readonly HostId[];
+}
+
+/**
+ * The replicated entries of one agent: members, and all its maps. One replicator for all of them, so that they cost
+ * one digest exchange. What is seen is not what the replicated map holds, but follows from it and from the landscape,
+ * by the rules at the room's door.
+ */
+export class Registry {
+  readonly replicator: Replicator;
+  private readonly context: Context;
+  private readonly observer: RegistryObserver;
+  /** Hosts that carry the agent, without this one. */
+  private readonly landscape: ReadonlySet<HostId>;
+  private readonly slots = new Map<string, Slot>();
+  private readonly maps = new Map<string, Map<string, Visible>>();
+  /** What this host has registered and not withdrawn. */
+  private readonly registrations = new Map<string, Registration>();
+  private readonly ownedNames = new Map<HostId, Set<string>>();
+  /** Stamps up to which a host has withdrawn what is missing. */
+  private readonly floors = new Map<HostId, number>();
+  private readonly absentees: Absentees;
+  private ownFloor = 0;
+  private wasClosed = false;
+
+  constructor(context: Context, landscape: ReadonlySet<HostId>, observer: RegistryObserver) {
+    this.context = context;
+    this.landscape = landscape;
+    this.observer = observer;
+    this.absentees = new Absentees(context.env);
+    const map = new OrMap(context.own, { keysMax: KEYS_MAX, dormantMax: DORMANT_MAX });
+    this.replicator = new Replicator(map, context.env.random);
+  }
+
+  get sweepMs(): number {
+    return this.absentees.nextMs;
+  }
+
+  entries(): Readonly<Record<string, number>> {
+    const { replicator, slots, registrations, floors, absentees } = this;
+    return {
+      agentKeys: replicator.map.size,
+      agentOrigins: replicator.map.originCount,
+      agentNews: replicator.newsHeld,
+      slots: slots.size,
+      registrations: registrations.size,
+      floors: floors.size,
+      absentees: absentees.size,
+    };
+  }
+
+  // -- What is seen ------------------------------------------------------------------------------------------
+
+  get(map: string, key: string): Visible | undefined {
+    return this.maps.get(map)?.get(key);
+  }
+
+  of(map: string): ReadonlyMap<string, Visible> {
+    return this.maps.get(map) ?? NOTHING;
+  }
+
+  // -- What this host writes ---------------------------------------------------------------------------------
+
+  /** False: the agent has too many entries. */
+  set(map: string, key: string, bytes: Uint8Array, isOwned: boolean): boolean {
+    const name = `${map}/${key}`;
+    const before = this.slots.get(name);
+    if (before === undefined && this.slots.size >= ENTRIES_MAX) return false;
+    const stamp = this.nextStamp(before?.visible?.stamp ?? 0);
+    const encoded = encodeEntry(stamp, isOwned, bytes);
+    if (!this.replicator.set(name, encoded)) return false;
+    if (isOwned) this.registrations.set(name, { stamp, encoded });
+    else this.withdraw(name);
+    this.settle();
+    return true;
+  }
+
+  /** Another host's entry stays. */
+  delete(map: string, key: string): void {
+    const name = `${map}/${key}`;
+    const owner = this.slots.get(name)?.visible?.owner ?? 0;
+    this.withdraw(name);
+    if (owner === 0 || owner === this.context.own) this.replicator.remove(name);
+    this.settle();
+  }
+
+  /** Later than all this host has drawn or seen, and than what is overwritten. */
+  private nextStamp(overwritten: number): number {
+    const { clock, env } = this.context;
+    return Math.max(clock.next(env.clock.wallMs()), overwritten + 1, this.ownFloor + 1);
+  }
+
+  private withdraw(name: string): void {
+    const registration = this.registrations.get(name);
+    if (registration === undefined) return;
+    this.registrations.delete(name);
+    this.raiseFloor(registration.stamp);
+  }
+
+  /** Tells the others that what they miss of this host's entries, up to this stamp, is missing by its own will. */
+  private raiseFloor(stamp: number): void {
+    if (stamp <= this.ownFloor) return;
+    this.ownFloor = stamp;
+    const name = `${FLOORS}/${keyOfHost(this.context.own)}`;
+    const encoded = encodeEntry(stamp, true, NO_BYTES);
+    this.registrations.set(name, { stamp, encoded });
+    this.replicator.set(name, encoded);
+  }
+
+  // -- The agent is carried, or not any more -----------------------------------------------------------------
+
+  /** Nothing is seen any more, and nothing of this host remains registered. */
+  close(): void {
+    this.wasClosed = true;
+    this.replicator.setNeighbours([]);
+    this.replicator.takeSends();
+    this.registrations.clear();
+    this.slots.clear();
+    this.maps.clear();
+    this.ownedNames.clear();
+    this.floors.clear();
+    this.absentees.clear();
+  }
+
+  /** When carried again, others may not have noticed that it was not, so all that is missing is withdrawn. */
+  open(): void {
+    if (!this.wasClosed) return;
+    this.raiseFloor(this.nextStamp(0));
+    for (const name of [...this.replicator.map.keys()]) this.look(name);
+    this.settle();
+  }
+
+  // -- Inputs ------------------------------------------------------------------------------------------------
+
+  /** A host has joined or left the landscape. */
+  onHost(host: HostId): void {
+    const isHere = this.isHere(host);
+    if (isHere) this.absentees.delete(host);
+    for (const name of [...(this.ownedNames.get(host) ?? NO_NAMES)]) this.look(name);
+    if (!isHere) this.floors.delete(host);
+    this.settle();
+  }
+
+  tick(nowMs: number): void {
+    this.replicator.tick(nowMs);
+  }
+
+  /** Looks at all that has changed. After each call into the replicator. */
+  settle(): void {
+    for (let round = 0; round < ROUNDS_MAX; round++) {
+      const names = this.replicator.takeChanges();
+      if (names.length === 0) return;
+      for (const name of names) this.look(name);
+    }
+  }
+
+  /** Removes entries of hosts that are not in the landscape, where that is this host's turn. */
+  sweep(nowMs: number, ids: readonly HostId[]): void {
+    for (const host of this.absentees.takeDue(nowMs, id => this.ownedNames.has(id))) {
+      if (rendezvousPick(host, ids) !== this.context.own) {
+        this.absentees.again(host, nowMs);
+        continue;
+      }
+      this.absentees.done(host, nowMs);
+      for (const name of this.ownedNames.get(host)!) {
+        const dots = this.replicator.map.entries(name);
+        const isLost = readDots(name, dots).every(({ owner }) => owner !== 0 && !this.isHere(owner));
+        if (isLost) this.replicator.remove(name);
+      }
+    }
+    this.settle();
+  }
+
+  private isHere(host: HostId): boolean {
+    return host === this.context.own || this.landscape.has(host);
+  }
+
+  // -- One name ----------------------------------------------------------------------------------------------
+
+  /** Brings what is seen under a name up to date, and sees to our own registration. */
+  private look(name: string): void {
+    const found = readDots(name, this.replicator.map.entries(name));
+    const { map, key } = splitName(name);
+    if (map === FLOORS) this.lookAtFloor(name, key, found);
+    const slot = this.slots.get(name);
+    const before = slot?.visible;
+    const best = this.bestOf(name, found);
+    const after = map === FLOORS ? undefined : (this.held(before, best) ?? seen(map, key, before, best));
+    this.keep(name, slot, found, after);
+    this.attend(name, found, best);
+    if (after === before) return;
+    this.index(map, key, after);
+    this.observer.onEntry(before, after);
+  }
+
+  /** The latest write by somebody who is here. Own ones count as long as they are registered. */
+  private bestOf(name: string, found: readonly Found[]): Found | undefined {
+    const { clock, env, own } = this.context;
+    let best: Found | undefined;
+    for (const one of found) {
+      if (one.stamp > clock.last) clock.observe(one.stamp, env.clock.wallMs());
+      const isSeen =
+        one.owner === own
+          ? this.registrations.get(name)?.stamp === one.stamp
+          : one.owner === 0 || this.landscape.has(one.owner);
+      if (isSeen && (best === undefined || isLater(one, best))) best = one;
+    }
+    return best;
+  }
+
+  /** What is missing in the replicated map and was not withdrawn by its owner, who is here. */
+  private held(before: Visible | undefined, best: Found | undefined): Visible | undefined {
+    if (before === undefined || before.owner === 0 || !this.isHere(before.owner)) return undefined;
+    const floor = before.owner === this.context.own ? this.ownFloor : (this.floors.get(before.owner) ?? 0);
+    if (before.stamp <= floor) return undefined;
+    return best === undefined || isLater(before, best) ? before : undefined;
+  }
+
+  /** What is registered and missing is written again, unless somebody has taken its place; what is not, is removed. */
+  private attend(name: string, found: readonly Found[], best: Found | undefined): void {
+    const { own } = this.context;
+    const registration = this.registrations.get(name);
+    const isThere = found.some(({ owner }) => owner === own);
+    if (registration === undefined) {
+      if (isThere) this.replicator.remove(name);
+    } else if (!isThere) {
+      const { stamp, encoded } = registration;
+      const isTaken =
+        best !== undefined && isLater(best, { stamp, writer: own, owner: own, bytes: NO_BYTES });
+      if (isTaken) this.withdraw(name);
+      else this.replicator.set(name, encoded);
+    }
+  }
+
+  private lookAtFloor(name: string, key: string, found: readonly Found[]): void {
+    const host = Number.parseInt(key, 36);
+    if (host === this.context.own) return;
+    const [floor] = found;
+    if (floor === undefined) {
+      if (!this.isHere(host)) this.floors.delete(host);
+      return;
+    }
+    if (floor.stamp <= (this.floors.get(host) ?? 0)) return;
+    this.floors.set(host, floor.stamp);
+    for (const owned of [...(this.ownedNames.get(host) ?? NO_NAMES)]) if (owned !== name) this.look(owned);
+  }
+
+  /** Keeps track of whose entries stand, or are held, under a name. */
+  private keep(
+    name: string,
+    slot: Slot | undefined,
+    found: readonly Found[],
+    visible: Visible | undefined,
+  ): void {
+    const owners = ownersOf(found, visible);
+    for (const owner of slot?.owners ?? []) if (!owners.includes(owner)) this.disown(owner, name);
+    for (const owner of owners) {
+      let names = this.ownedNames.get(owner);
+      if (names === undefined) this.ownedNames.set(owner, (names = new Set()));
+      names.add(name);
+      if (!this.isHere(owner)) this.absentees.add(owner);
+    }
+    if (found.length === 0 && visible === undefined) this.slots.delete(name);
+    else if (slot === undefined) this.slots.set(name, { visible, owners });
+    else {
+      slot.visible = visible;
+      slot.owners = owners;
+    }
+  }
+
+  private disown(owner: HostId, name: string): void {
+    const names = this.ownedNames.get(owner);
+    if (names?.delete(name) && names.size === 0) this.ownedNames.delete(owner);
+  }
+
+  private index(map: string, key: string, visible: Visible | undefined): void {
+    let entries = this.maps.get(map);
+    if (visible === undefined) {
+      entries?.delete(key);
+      if (entries?.size === 0) this.maps.delete(map);
+      return;
+    }
+    if (entries === undefined) this.maps.set(map, (entries = new Map()));
+    entries.set(key, visible);
+  }
+}
+
+const NOTHING: ReadonlyMap<string, Visible> = new Map();
+const NO_NAMES: ReadonlySet<string> = new Set();
+const NO_BYTES = new Uint8Array(0);
+
+function seen(
+  map: string,
+  key: string,
+  before: Visible | undefined,
+  best: Found | undefined,
+): Visible | undefined {
+  if (best === undefined) return undefined;
+  const isSame =
+    before !== undefined &&
+    before.stamp === best.stamp &&
+    before.writer === best.writer &&
+    before.owner === best.owner;
+  return isSame ? before : { map, key, ...best };
+}
+
+function ownersOf(found: readonly Found[], visible: Visible | undefined): readonly HostId[] {
+  const owners: HostId[] = [];
+  for (const { owner } of found) if (owner !== 0 && !owners.includes(owner)) owners.push(owner);
+  if (visible !== undefined && visible.owner !== 0 && !owners.includes(visible.owner))
+    owners.push(visible.owner);
+  return owners;
+}

@@ -160,7 +160,7 @@ function link(member: MemberRow, { report, probeIntervalMs, reached }: Patient):
   const settledMs = GRACE_MS + 3 * report.members.length * probeIntervalMs;
   const isSettled = report.atMs - member.sinceMs > settledMs;
   if (member.roundTripMs === null && isSettled) {
-    const port = tcpFails ? 'neither UDP nor TCP reaches it from here' : 'TCP reaches it, UDP does not';
+    const port = tcpFails ? 'neither UDP nor TCP reaches it from here' : 'TCP alone reaches it, UDP does not';
     return [
       wrong(
         `${host} is in the cluster, but ${port}.`,

@@ -116,7 +116,7 @@ describe('links', () => {
   });
 
   it.each([
-    [null, 'open', 'TCP reaches it, UDP does not'],
+    [null, 'open', 'TCP alone reaches it, UDP does not'],
     [null, 'silent', 'neither UDP nor TCP reaches it'],
     [1, 'silent', 'UDP reaches b (10.0.0.98:4800), TCP does not (no answer)'],
     [1, 'refused', 'TCP does not (refused)'],

@@ -1,0 +1,55 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Env } from '../../src/base/env.js';
+import { type Cluster, makeCluster } from '../../src/node/cluster.js';
+import { loadConfig } from '../../src/node/config.js';
+import type { HttpListener } from '../../src/node/http.js';
+import { openMetricsServer } from '../../src/node/metrics-server.js';
+import { freePort } from '../e2e/broker.js';
+
+const nothing = () => undefined;
+const env: Env = {
+  clock: { wallMs: () => Date.now(), monotonicMs: () => performance.now() },
+  log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
+  random: { u32: () => Math.floor(Math.random() * 2 ** 32) },
+};
+
+let opened: (Cluster | HttpListener)[] = [];
+afterEach(async () => {
+  for (const one of opened.reverse()) await one.close();
+  opened = [];
+});
+
+async function hostOn(port: number, seed: number): Promise<Cluster> {
+  const set = [`cluster.port=${port}`, `cluster.seeds=127.0.0.1:${seed}`, `node.name=n${port}`];
+  const cluster = await makeCluster(loadConfig({ set, env: {} }), env);
+  opened.push(cluster);
+  await cluster.start();
+  return cluster;
+}
+
+describe('shoalmq_cluster_*', () => {
+  it('show the cluster beside the counters of the threads', async () => {
+    const [port, other] = [await freePort(), await freePort()];
+    const cluster = await hostOn(port, port);
+    await hostOn(other, port);
+    const status = () => ({ healthy: true, ready: true, reasons: [] });
+    const more = cluster.metrics;
+    const server = await openMetricsServer({ host: '127.0.0.1', port: 0, threads: () => [], status, more });
+    opened.push(server);
+    const scrape = async () => (await fetch(`http://127.0.0.1:${server.port}/metrics`)).text();
+    await expect.poll(scrape, { timeout: 10_000 }).toContain('shoalmq_cluster_hosts{state="alive"} 2\n');
+    const text = await scrape();
+    expect(text).toContain('# TYPE shoalmq_cluster_packets_total counter\n');
+    expect(text).toMatch(/^shoalmq_cluster_packets_total\{path="datagram",direction="in"\} [1-9]\d*$/m);
+    expect(text).toContain('shoalmq_cluster_events_total{event="joined"} 1\n');
+    expect(text).toContain('shoalmq_cluster_member 1\n');
+    const series = text.split('\n').filter(line => line.startsWith('shoalmq_cluster_'));
+    const names = series.map(line => line.slice(0, line.lastIndexOf(' ')));
+    expect(new Set(names).size).toBe(names.length);
+    for (const line of series) expect(line).toMatch(/^[a-z_]+(\{([a-z]+="[a-z_]+",?)+\})? \d+$/);
+    await cluster.leave();
+    const left = await scrape();
+    expect(left).toContain('shoalmq_cluster_member 0\n');
+    expect(left).toContain('shoalmq_cluster_hosts{state="alive"} 1\n');
+  });
+});

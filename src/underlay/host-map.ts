@@ -59,6 +59,7 @@ export class HostMap {
   private isOwnDirty = true;
   private isWithdrawn = false;
   private isReplicatorTouched = true;
+  private isUnsettled = false;
   private dueMs = NEVER;
   private meshMs = NEVER;
   private sweepMs = NEVER;
@@ -98,6 +99,11 @@ export class HostMap {
     };
   }
 
+  private touch(): void {
+    this.isReplicatorTouched = true;
+    this.isUnsettled = true;
+  }
+
   // -- The view has changed ----------------------------------------------------------------------------------
 
   onAdded(id: HostId): void {
@@ -129,7 +135,7 @@ export class HostMap {
 
   evict(id: HostId): void {
     const { replicator } = this;
-    this.isReplicatorTouched = true;
+    this.touch();
     const evicted = [...replicator.map.keys()].filter(key => key.startsWith('e:'));
     if (evicted.length >= EVICTIONS_MAX) replicator.remove(evicted[0]!);
     replicator.set(`e:${id.toString(36)}`, Buffer.from(this.own.id.toString(36)));
@@ -140,14 +146,14 @@ export class HostMap {
   withdraw(): void {
     this.isWithdrawn = true;
     this.isOwnDirty = false;
-    this.isReplicatorTouched = true;
+    this.touch();
     this.replicator.remove(recordKey(this.own.id));
   }
 
   // -- Inputs ----------------------------------------------------------------------------------------------
 
   receive(from: HostId, message: CrdtMessage, nowMs: number): void {
-    this.isReplicatorTouched = true;
+    this.touch();
     this.replicator.receive(from, message, nowMs);
   }
 
@@ -155,17 +161,19 @@ export class HostMap {
     if (nowMs >= this.meshMs) this.renewMesh(nowMs);
     if (nowMs >= this.sweepMs) this.sweep();
     if (nowMs < this.replicatorMs()) return;
-    this.isReplicatorTouched = true;
+    this.touch();
     this.replicator.tick(nowMs);
   }
 
   /** Brings map and view together, and what the replicator has to say into the outbox. At the end of each turn. */
   settle(): void {
+    if (!this.isUnsettled && !this.isOwnDirty) return;
     const { replicator, view } = this;
+    this.isUnsettled = false;
     for (const key of replicator.takeChanges()) this.onChange(key);
     if (this.isOwnDirty && !this.isWithdrawn) {
       this.isOwnDirty = false;
-      this.isReplicatorTouched = true;
+      this.touch();
       replicator.set(recordKey(this.own.id), encodeRecord(this.own.record));
     }
     for (const { to, message } of replicator.takeSends()) {
@@ -224,7 +232,7 @@ export class HostMap {
     const key = recordKey(id);
     if (!this.replicator.map.has(key)) return;
     if (rendezvousPick(id, this.ids.ids) !== this.own.id) return;
-    this.isReplicatorTouched = true;
+    this.touch();
     this.replicator.remove(key);
   }
 
@@ -266,7 +274,7 @@ export class HostMap {
         this.meshMs = Math.min(this.meshMs, untilMs);
       }
     }
-    this.isReplicatorTouched = true;
+    this.touch();
     this.replicator.setNeighbours([...neighbours]);
   }
 }

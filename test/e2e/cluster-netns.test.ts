@@ -27,6 +27,8 @@ const PAUSE_MS = 20_000;
 const LOSS_MS = 30_000;
 const LOSS_SHARE = 0.2;
 const ONE_WAY_MS = 15_000;
+const FLAPS = 3;
+const FLAP_MS = 2_500;
 /** The doctor waits for a few turns of the probe list before it calls a link bad. */
 const DOCTOR_MS = 60_000;
 /** Longer than a join, a probe and a round of gossip need. */
@@ -92,6 +94,7 @@ describe.skipIf(forbidden !== undefined)('five nodes in network namespaces', () 
     scenario('SIGSTOP of one for 20 s', pauseOne);
     scenario('cut into 2 and 3', cutInTwo);
     scenario('cut in one direction', cutOneWay);
+    scenario('a link that flaps', flap);
     scenario('20 % loss everywhere for 30 s', loseSome);
     scenario("another machine takes a dead one's address", reuseAddress);
     scenario('restart of all at once', restartAll);
@@ -126,6 +129,7 @@ async function pauseOne(): Promise<string> {
 
 async function cutInTwo(): Promise<string> {
   const ids = await fleet.ids();
+  const atMs = Date.now();
   const [left, right] = [fleet.nodes.slice(0, 2), fleet.nodes.slice(2)];
   const placesOf = (nodes: readonly NetnsNode[]) => nodes.map(({ place }) => place);
   await fleet.network.cut(placesOf(left), placesOf(right));
@@ -133,6 +137,12 @@ async function cutInTwo(): Promise<string> {
   await fleet.network.heal();
   const healed = await fleet.agree(fleet.nodes, HEALED_MS);
   expect(await fleet.ids(), 'nobody was restarted').toEqual(ids);
+  const across = (kind: string) =>
+    [left, right].flatMap((half, at) =>
+      half.flatMap(node => [right, left][at]!.map(other => `${node.name}: ${other.name} ${kind}`)),
+    );
+  expect(fleet.losses(atMs).sort(), 'each is lost once').toEqual(across('failed').sort());
+  expect(fleet.joins(atMs).sort(), 'each comes back once').toEqual(across('joined').sort());
   return `halves see only themselves after ${apart.map(seconds).join(' and ')}; one cluster ${seconds(healed)} after the heal`;
 }
 
@@ -157,6 +167,21 @@ async function cutOneWay(): Promise<string> {
   });
   expect(fleet.losses(atMs)).toEqual([]);
   return `named by the doctor after ${seconds(named)}, nobody evicted; no finding ${seconds(well)} after the heal`;
+}
+
+/** A link of one pair that comes and goes; all others are whole. */
+async function flap(): Promise<string> {
+  const [one, other] = [fleet.nodes[0]!.place, fleet.nodes[4]!.place];
+  const atMs = Date.now();
+  for (let turn = 0; turn < FLAPS; turn++) {
+    await fleet.network.cut([one], [other]);
+    await sleep(FLAP_MS);
+    await fleet.network.heal();
+    await sleep(FLAP_MS);
+  }
+  const calm = await fleet.agree(fleet.nodes, HEALED_MS);
+  expect(fleet.losses(atMs), 'the view does not oscillate').toEqual([]);
+  return `${FLAPS} times ${seconds(FLAP_MS)} without, nobody evicted; all alive ${seconds(calm)} after its end`;
 }
 
 async function loseSome(): Promise<string> {

@@ -117,11 +117,19 @@ export class Fleet {
     });
   }
 
-  /** What the running ones have told in their logs since then, besides news of joins. */
+  /** What each of them has told in its log since then, in its order, besides news of joins: `n1: n3 failed`. */
   losses(sinceMs: number): string[] {
+    return this.news(sinceMs, kind => kind !== 'joined');
+  }
+
+  joins(sinceMs: number): string[] {
+    return this.news(sinceMs, kind => kind === 'joined');
+  }
+
+  private news(sinceMs: number, isMeant: (kind: News['kind']) => boolean): string[] {
     return this.nodes.flatMap(node =>
       node.news
-        .filter(({ atMs, kind }) => atMs >= sinceMs && kind !== 'joined')
+        .filter(({ atMs, kind }) => atMs >= sinceMs && isMeant(kind))
         .map(({ kind, host }) => `${node.name}: ${host} ${kind}`),
     );
   }

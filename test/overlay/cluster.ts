@@ -27,6 +27,8 @@ export class Host {
   /** By agent: what the outputs alone say. */
   readonly replays = new Map<string, Replay>();
   readonly passed: OverlayReady[] = [];
+  /** Of its packets. */
+  readonly environment = environmentHash('test');
   isStopped = false;
 
   constructor(name: string, overlay: Overlay) {
@@ -154,7 +156,7 @@ export class Cluster {
   private carry(from: Host, address: Address, path: Path, messages: readonly Message[]): void {
     const { id, incarnation } = from.overlay.self;
     const packet = {
-      environment: environmentHash('test'),
+      environment: from.environment,
       from: id,
       incarnation,
       hlc: 0,
@@ -167,6 +169,13 @@ export class Cluster {
       const seen = path === 'datagram' ? from.address : `${from.address}0`;
       this.act(to, overlay => overlay.receive(packet, seen, path));
     });
+  }
+
+  /** A copy of what was sent arrives, too. */
+  repeat({ from, to, path, messages }: Sent, afterMs: number): void {
+    const { environment, id } = from;
+    const packet = { environment, from: id, incarnation: 0, hlc: 0, wallMs: START_MS, messages };
+    this.after(afterMs, () => this.act(to, overlay => overlay.receive(packet, from.address, path)));
   }
 
   after(ms: number, run: () => void): void {

@@ -1,10 +1,18 @@
+import type { Env } from '../../src/base/env.js';
 import { HybridClock } from '../../src/base/hlc.js';
 import { decodePacket, encodePacket } from '../../src/underlay/codec.js';
 import { environmentHash } from '../../src/underlay/environment.js';
 import type { Address, Message, Packet, Path } from '../../src/underlay/message.js';
 import { messageBytes, PACKET_BYTES } from '../../src/underlay/message-size.js';
 import { DATAGRAM_BYTES_MAX, STREAM_PACKET_BYTES_MAX } from '../../src/underlay/transport.js';
-import { type HostEvent, type Send, Underlay, type UnderlayOptions } from '../../src/underlay/underlay.js';
+import {
+  type HostEvent,
+  type Ready,
+  type Send,
+  Underlay,
+  type UnderlayMachine,
+  type UnderlayOptions,
+} from '../../src/underlay/underlay.js';
 import type { Network } from './network.js';
 import type { Process, SimNode } from './node.js';
 import { ViewReplay } from './underlay-checkers.js';
@@ -18,10 +26,20 @@ export interface HostSink {
   fault(host: SimHost, words: string): void;
 }
 
+export type SimMachine = UnderlayMachine & { entries(): Readonly<Record<string, number>> };
+
+/** What a suite of a layer above does to hosts: its machine stands on the underlay, and is driven in its place. */
+export interface Upper {
+  wrap(underlay: Underlay, env: Env, clock: HybridClock): SimMachine;
+  /** The host runs. */
+  started(host: SimHost): void;
+  turn(host: SimHost, ready: Ready): void;
+}
+
 /** One life of a host: the machine, and the simulated driver that obeys it. */
 export class SimHost implements Process {
   readonly node: SimNode;
-  readonly machine: Underlay;
+  readonly machine: SimMachine;
   readonly replay: ViewReplay;
   readonly options: UnderlayOptions;
   readonly startedMs: number;
@@ -36,13 +54,14 @@ export class SimHost implements Process {
   readonly #sink: HostSink;
   readonly #environment: number;
   readonly #hybrid = new HybridClock();
+  readonly #upper: Upper | undefined;
 
   constructor(
     network: Network,
     node: SimNode,
     options: UnderlayOptions,
     sink: HostSink,
-    settings: { readonly isStrict: boolean; readonly isEncoded: boolean },
+    settings: { readonly isStrict: boolean; readonly isEncoded: boolean; readonly upper: Upper | undefined },
   ) {
     this.#network = network;
     this.node = node;
@@ -50,6 +69,7 @@ export class SimHost implements Process {
     this.#sink = sink;
     this.#isStrict = settings.isStrict;
     this.#isEncoded = settings.isEncoded;
+    this.#upper = settings.upper;
     this.#environment = environmentHash(options.environment);
     this.startedMs = network.world.nowMs;
     const random = network.world.random.fork(`host ${options.id}`);
@@ -58,7 +78,9 @@ export class SimHost implements Process {
       network.world.trace.note('event', node.label, `${level}: ${message} ${JSON.stringify(fields)}`);
     };
     const log = { debug: () => {}, info: note('info'), warn: note('warn'), error: note('error') };
-    this.machine = new Underlay(options, { clock: node.clock, random, log });
+    const env = { clock: node.clock, random, log };
+    const underlay = new Underlay(options, env);
+    this.machine = this.#upper?.wrap(underlay, env, this.#hybrid) ?? underlay;
     this.replay = new ViewReplay(node.label, options.id);
   }
 
@@ -88,6 +110,7 @@ export class SimHost implements Process {
   obey(): void {
     const ready = this.machine.ready();
     for (const send of ready.sends) this.#send(send);
+    this.#upper?.turn(this, ready);
     if (ready.events.length === 0) return;
     for (const event of ready.events) {
       this.#network.world.trace.note('event', this.node.label, event.kind, event);

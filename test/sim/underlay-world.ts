@@ -5,7 +5,7 @@ import { Network } from './network.js';
 import { NodeClock, type SimNode } from './node.js';
 import type { SeededRandom } from './random.js';
 import { CheckFailure, fail, idHash } from './underlay-checkers.js';
-import { type HostSink, SimHost } from './underlay-host.js';
+import { type HostSink, SimHost, type Upper } from './underlay-host.js';
 import { underlayFormat } from './underlay-trace.js';
 import { World } from './world.js';
 
@@ -19,6 +19,8 @@ export interface ClusterSettings {
   readonly isTraced?: boolean;
   /** As many repetitions as a figure needs that is printed; few by default. */
   readonly isThorough?: boolean;
+  /** What stands on the underlay of each host. */
+  readonly upper?: Upper;
 }
 
 const ENCODED_HOSTS_MAX = 20;
@@ -131,7 +133,12 @@ export class Cluster implements HostSink {
       timing: { ...DEFAULT_TIMING, ...this.#settings.timing },
     };
     const isEncoded = this.#settings.isEncoded ?? this.#isSmall;
-    const host = new SimHost(this.network, node, options, this, { isStrict: this.#isSmall, isEncoded });
+    const { upper } = this.#settings;
+    const host = new SimHost(this.network, node, options, this, {
+      isStrict: this.#isSmall,
+      isEncoded,
+      upper,
+    });
     this.lives += 1;
     this.#byId.set(id, host);
     this.#names.set(id, node.life === 0 ? node.label : `${node.label}.${node.life + 1}`);
@@ -141,6 +148,7 @@ export class Cluster implements HostSink {
     node.start(host);
     host.machine.setSeeds(seat.seeds);
     this.drive(seat);
+    upper?.started(host);
     return host;
   }
 

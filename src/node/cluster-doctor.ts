@@ -93,7 +93,8 @@ function ownHealth({ report }: Patient): Finding[] {
 function seeds({ report, seeds: resolutions, seedStates, refusals, reached }: Patient): Finding[] {
   // Of those that refuse us for their environment is told below.
   const refusing = refusals.filter(({ why }) => why === 'environment');
-  const known = new Set([...report.members, ...refusing].map(({ address }) => address));
+  const answered = seedStates.filter(({ answeredMs }) => answeredMs > 0);
+  const known = new Set([...report.members, ...refusing, ...answered].map(({ address }) => address));
   const unresolved = resolutions
     .filter(({ error }) => error !== '')
     .map(({ seed, error, addresses }) =>
@@ -107,6 +108,8 @@ function seeds({ report, seeds: resolutions, seedStates, refusals, reached }: Pa
     .map(({ address, tries }) => {
       const tcp = reached.get(address);
       if (tcp === 'open' && report.members.length > 1) return aliasOrStranger(address);
+      const named = resolutions.find(({ addresses }) => addresses.length > 1 && addresses.includes(address));
+      if (named?.addresses.some(other => known.has(other))) return oneOfMany(named.seed, address, tcp);
       const what = `The seed ${address} has never answered (${tries} tries). ${tcpWords(tcp)}`;
       return wrong(what, seedRemedy(tcp));
     });
@@ -118,6 +121,14 @@ function aliasOrStranger(address: Address): Finding {
   return note(
     `The seed ${address} can be reached by TCP, but no host of the cluster is known by that address.`,
     'That is as it should be when it is a second address, or a load balancer, of hosts that are in the cluster. Otherwise a node there has another cluster.env or cluster.key, or UDP does not get through to it.',
+  );
+}
+
+/** A name often has addresses of a family that its host does not bind, or of hosts that are gone. */
+function oneOfMany(seed: string, address: Address, tcp: Reached | undefined): Finding {
+  return note(
+    `Of the addresses of the seed ${seed}, ${address} has never answered. ${tcpWords(tcp)}`.trim(),
+    'Nothing is missing if no node is meant to be there: another address of the name leads to the cluster.',
   );
 }
 

@@ -12,16 +12,18 @@ const LOOK_MS = 50;
 export class ClusterHost {
   readonly name: string;
   readonly address: string;
+  readonly clusterPort: number;
   readonly broker: Broker;
 
   private constructor(name: string, port: number, seeds: string, set: Settings) {
     this.name = name;
+    this.clusterPort = port;
     this.address = `127.0.0.1:${port}`;
     this.broker = new Broker({
       set: {
         'node.name': name,
         'cluster.port': port,
-        'cluster.seeds': seeds === '' ? this.address : seeds,
+        'cluster.seeds': seeds,
         'admin.port': 0,
         'threads.mqtt': 1,
         ...set,
@@ -29,9 +31,11 @@ export class ClusterHost {
     });
   }
 
-  /** Not started; the first one is its own seed. */
-  static async make(name: string, seed?: ClusterHost, set: Settings = {}): Promise<ClusterHost> {
-    return new ClusterHost(name, await freePort(), seed?.address ?? '', set);
+  /** Not started. The first one is its own seed; all name it by its name, not its address. */
+  static async make(name: string, seed: ClusterHost | undefined, set: Settings): Promise<ClusterHost> {
+    const port = await freePort();
+    const seedPort = seed === undefined ? port : seed.clusterPort;
+    return new ClusterHost(name, port, `localhost:${seedPort}`, set);
   }
 
   private get dataDir(): string {

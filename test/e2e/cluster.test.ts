@@ -1,5 +1,9 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { get } from './broker.js';
+import { get, type Settings } from './broker.js';
 import { sleep } from './client/client.js';
 import { ClusterHost, eventually, expectWhole } from './cluster-host.js';
 
@@ -20,10 +24,17 @@ async function made(...args: Parameters<typeof ClusterHost.make>): Promise<Clust
   return host;
 }
 
+let directory: string;
+let sealed: Settings;
+
 beforeAll(async () => {
-  a = await made('a');
-  b = await made('b', a);
-  c = await made('c', a);
+  directory = mkdtempSync(join(tmpdir(), 'shoalmq-e2e-cluster-'));
+  const keyFile = join(directory, 'cluster.key');
+  writeFileSync(keyFile, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
+  sealed = { 'cluster.keyFile': keyFile };
+  a = await made('a', undefined, sealed);
+  b = await made('b', a, sealed);
+  c = await made('c', a, sealed);
   // The seed last: whoever comes first waits for it.
   await Promise.all([b, c].map(({ broker }) => broker.start()));
   await a.broker.start();
@@ -35,6 +46,7 @@ afterEach(context => {
 afterAll(async () => {
   const exits = await Promise.all(all.map(({ broker }) => broker.stop()));
   for (const { broker } of all) broker.removeFiles();
+  rmSync(directory, { recursive: true });
   expect(exits).toEqual(all.map(() => ({ code: 0, signal: null })));
 }, START_MS);
 
@@ -57,9 +69,9 @@ describe('three nodes', () => {
   });
 
   it('are well, say the doctor and the metrics', { timeout: 30_000 }, async () => {
-    await eventually(NEWS_MS, async () => expect(await a.findings()).toEqual([]));
-    const { code, stdout } = await a.command('doctor');
-    expect([code, stdout]).toEqual([0, expect.stringContaining('Nothing looks wrong from a')]);
+    const ill = async () => (await a.findings()).filter(({ severity }) => severity === 'wrong');
+    await eventually(NEWS_MS, async () => expect(await ill()).toEqual([]));
+    expect((await a.command('doctor')).code).toBe(0);
     expect(await b.broker.metric('shoalmq_cluster_hosts', /state="alive"/)).toBe(3);
     expect(await b.broker.metric('shoalmq_cluster_probes_total')).toBeGreaterThan(0);
     const prints = [a, b, c].map(({ broker }) => broker.metric('shoalmq_cluster_view_fingerprint'));
@@ -153,28 +165,28 @@ describe('an operator', () => {
 });
 
 describe('strangers', () => {
-  it('of another cluster.env, or with a key, stay out, and the doctor says why', {
+  it('of another cluster.env or with another key stay out, and the doctor says why', {
     timeout: 60_000,
   }, async () => {
-    const other = await made('other', a, { 'cluster.env': 'staging' });
-    const sealed = await made('sealed', a, { 'cluster.key': 'a pass phrase of some length' });
-    await Promise.all([other, sealed].map(({ broker }) => broker.start()));
+    const other = await made('other', a, { ...sealed, 'cluster.env': 'staging' });
+    const stranger = await made('stranger', a, { 'cluster.key': 'a pass phrase of some length' });
+    await Promise.all([other, stranger].map(({ broker }) => broker.start()));
     await eventually(NEWS_MS, async () => {
       const told = (await a.findings()).map(({ what }) => what).join('\n');
       expect(told).toContain(
         `another cluster.env tried to join and were refused: ${other.address} (staging)`,
       );
       expect(told).toContain(
-        `sealed with another key, or with none, were dropped; they came from: ${sealed.address}`,
+        `sealed with another key, or with none, were dropped; they came from: ${stranger.address}`,
       );
       const refused = (await other.findings()).map(({ what }) => what).join('\n');
       expect(refused).toContain(`This node was refused by hosts of another cluster.env: ${a.address}`);
-      const unheard = (await sealed.findings()).map(({ what }) => what).join('\n');
+      const unheard = (await stranger.findings()).map(({ what }) => what).join('\n');
       expect(unheard).toContain(`The seed ${a.address} has never answered`);
     });
-    expect([await namesOf(other), await namesOf(sealed)]).toEqual([['other'], ['sealed']]);
+    expect([await namesOf(other), await namesOf(stranger)]).toEqual([['other'], ['stranger']]);
     await expectWhole([a, c], 0);
-    for (const { broker } of [a, sealed]) expect(broker.log()).not.toContain('pass phrase');
+    for (const { broker } of [a, stranger]) expect(broker.log()).not.toContain('pass phrase');
     expect(a.broker.log()).toContain('a host of another environment (cluster.env) knocked and was refused');
   });
 });

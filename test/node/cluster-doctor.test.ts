@@ -97,6 +97,21 @@ describe('seeds', () => {
     expect(found).toMatchObject({ severity: 'note', remedy: expect.stringContaining('load balancer') });
   });
 
+  it('that are names need not answer at all their addresses', () => {
+    const addresses = [B.address, '10.9.9.9:4800'];
+    const some = only({ seedStates: silent, seeds: [{ seed: 'nodes.example', addresses, error: '' }] });
+    expect(some).toMatchObject({
+      severity: 'note',
+      what: expect.stringContaining('seed nodes.example, 10.9.9.9'),
+    });
+    const nobody = ['10.9.9.9:4800', '10.9.9.8:4800'];
+    const none = only({
+      seedStates: silent,
+      seeds: [{ seed: 'nodes.example', addresses: nobody, error: '' }],
+    });
+    expect(none).toMatchObject(wrong('10.9.9.9:4800 has never answered'));
+  });
+
   it('that do not resolve are named with the reason', () => {
     const seeds = [{ seed: 'nodes.example', addresses: [], error: 'ENOTFOUND' }];
     expect(only({ seeds })).toMatchObject(wrong('nodes.example does not resolve (ENOTFOUND)'));

@@ -1,0 +1,203 @@
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
+import { type Metadata, Server, ServerCredentials } from '@grpc/grpc-js';
+import { ShoalError } from '../../base/errors.js';
+import type { StreamTls } from '../../underlay/io/stream-tls.js';
+import { streamSecurity } from '../../underlay/io/stream-tls.js';
+import type { RpcEndpoint } from '../transport.js';
+import { type IncomingCall, type IncomingOwner, IncomingStream, IncomingUnary } from './grpc-incoming.js';
+import {
+  type Destination,
+  DestinationReader,
+  END_MARK,
+  GRPC_LIMITS,
+  type GrpcLimits,
+  IDENTITY,
+  STREAM_PATH,
+  UNARY_PATH,
+} from './grpc-wire.js';
+
+export interface GrpcServerOptions {
+  readonly host: string;
+  /** 0: any that is free. */
+  readonly port: number;
+  /** Absent: in the clear. With `ca`, only callers with a certificate of it (mutual TLS). */
+  readonly tls?: StreamTls | undefined;
+  readonly limits?: Partial<GrpcLimits> | undefined;
+  /** Connections at a time; further ones are closed at once. Default 1,024. */
+  readonly connectionsMax?: number | undefined;
+}
+
+export interface GrpcServerCounters {
+  accepted: number;
+  refusedAtLimit: number;
+  tlsFailed: number;
+  calls: number;
+}
+
+const CONNECTIONS_MAX = 1_024;
+
+/** The kernel's queue: a whole cluster may connect at once. */
+const BACKLOG = 1_024;
+
+/** TLS agreed within; in the clear an unanswered keep-alive ping ends a connection that says nothing. */
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/**
+ * Takes calls from other processes. gRPC gets its connections from here (its connection injector), so that their number
+ * and their handshakes are bounded, and certificates are renewed without it.
+ */
+export class GrpcServer implements IncomingOwner {
+  readonly limits: GrpcLimits;
+  readonly endpoint: RpcEndpoint;
+  readonly counters: GrpcServerCounters = { accepted: 0, refusedAtLimit: 0, tlsFailed: 0, calls: 0 };
+  private readonly listener: NetServer;
+  private readonly server: Server;
+  private readonly destinations = new DestinationReader();
+  private readonly sockets = new Set<Socket>();
+  private readonly running = new Set<IncomingCall>();
+  private ending: Promise<void> | undefined;
+
+  private constructor(endpoint: RpcEndpoint, options: GrpcServerOptions) {
+    this.endpoint = endpoint;
+    this.limits = { ...GRPC_LIMITS, ...options.limits };
+    this.server = new Server(this.serverOptions());
+    // What is registered never runs: the interceptor takes each call.
+    for (const path of [UNARY_PATH, STREAM_PATH])
+      this.server.register(path, nothing, IDENTITY, IDENTITY, 'bidi');
+    const { injectConnection } = this.server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.listener = this.makeListener(options.tls, injectConnection);
+    this.listener.maxConnections = options.connectionsMax ?? CONNECTIONS_MAX;
+    this.listener.on('drop', () => {
+      this.counters.refusedAtLimit++;
+    });
+  }
+
+  /** Throws SHOAL_LISTEN_IN_USE, SHOAL_LISTEN_FAILED, SHOAL_TLS_CERTIFICATE. */
+  static async listen(endpoint: RpcEndpoint, options: GrpcServerOptions): Promise<GrpcServer> {
+    const server = new GrpcServer(endpoint, options);
+    await server.bind(options.host, options.port);
+    return server;
+  }
+
+  get port(): number {
+    return (this.listener.address() as AddressInfo).port;
+  }
+
+  get connections(): number {
+    return this.sockets.size;
+  }
+
+  get callsRunning(): number {
+    return this.running.size;
+  }
+
+  /** For connections from now on. Throws SHOAL_TLS_CERTIFICATE, and goes on with what it had. */
+  renewTls(tls: StreamTls): void {
+    (this.listener as TlsServer).setSecureContext(streamSecurity(tls).files);
+  }
+
+  /**
+   * Takes no new connections and calls (callers are told that they were not carried out), finishes what runs, and breaks
+   * off what is left after `graceMs`.
+   */
+  drain(graceMs: number): Promise<void> {
+    this.ending ??= this.end(graceMs);
+    return this.ending;
+  }
+
+  /** Breaks off what runs. */
+  close(): Promise<void> {
+    this.breakOff();
+    return this.drain(0);
+  }
+
+  get isDraining(): boolean {
+    return this.ending !== undefined;
+  }
+
+  destination(headers: Metadata): Destination | undefined {
+    return this.destinations.read(headers);
+  }
+
+  begun(call: IncomingCall): void {
+    this.counters.calls++;
+    this.running.add(call);
+  }
+
+  ended(call: IncomingCall): void {
+    this.running.delete(call);
+  }
+
+  private serverOptions(): ConstructorParameters<typeof Server>[0] {
+    const { messageBytesMax, streamsMax, keepAliveMs } = this.limits;
+    return {
+      'grpc.max_send_message_length': -1,
+      'grpc.max_receive_message_length': messageBytesMax + END_MARK.length,
+      'grpc.max_concurrent_streams': streamsMax,
+      'grpc.keepalive_time_ms': keepAliveMs,
+      'grpc.keepalive_timeout_ms': keepAliveMs,
+      'grpc.enable_channelz': 0,
+      interceptors: [
+        ({ path }, call) =>
+          path === UNARY_PATH ? new IncomingUnary(call, this) : new IncomingStream(call, this),
+      ],
+    };
+  }
+
+  private makeListener(tls: StreamTls | undefined, inject: (socket: Socket) => void): NetServer {
+    const accept = (socket: Socket): void => {
+      this.counters.accepted++;
+      this.sockets.add(socket);
+      socket.setNoDelay(true);
+      socket.on('error', nothing);
+      socket.once('close', () => this.sockets.delete(socket));
+    };
+    if (tls === undefined)
+      return createServer(socket => {
+        accept(socket);
+        inject(socket);
+      });
+    const { files, isMutual } = streamSecurity(tls);
+    const server = createTlsServer({
+      ...files,
+      requestCert: isMutual,
+      rejectUnauthorized: isMutual,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      ALPNProtocols: ['h2'],
+    });
+    server.on('connection', accept);
+    server.on('secureConnection', inject);
+    server.on('tlsClientError', () => {
+      this.counters.tlsFailed++;
+    });
+    return server;
+  }
+
+  private bind(host: string, port: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.listener.once('error', (error: NodeJS.ErrnoException) => {
+        const code = error.code === 'EADDRINUSE' ? 'SHOAL_LISTEN_IN_USE' : 'SHOAL_LISTEN_FAILED';
+        const message = `rpc: cannot listen on ${host}:${port} (${error.code})`;
+        reject(new ShoalError(code, message, { cause: error }));
+      });
+      this.listener.listen({ host, port, backlog: BACKLOG }, resolve);
+    });
+  }
+
+  private async end(graceMs: number): Promise<void> {
+    const closed = new Promise(resolve => this.listener.close(resolve));
+    const timer = setTimeout(() => this.breakOff(), graceMs);
+    await new Promise<void>(resolve => this.server.tryShutdown(() => resolve()));
+    this.breakOff();
+    await closed;
+    clearTimeout(timer);
+  }
+
+  private breakOff(): void {
+    this.server.forceShutdown();
+    for (const socket of this.sockets) socket.destroy();
+  }
+}
+
+function nothing(): void {}

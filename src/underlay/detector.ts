@@ -14,6 +14,9 @@ import type { View } from './view.js';
 /** Hosts that are asked to probe for us (SWIM's k). */
 const RELAYS_ASKED = 3;
 
+/** Hosts of a cluster of any size that probe a new suspect out of turn. */
+const CONFIRMERS = 4;
+
 /** A relay's nack comes this share of the remaining time after it was asked, so that it is in time. */
 const NACK_SHARE = 0.8;
 
@@ -97,6 +100,12 @@ export class Detector {
   /** Something about the member looks odd: probe it soon. */
   hasten(member: Member): void {
     this.list.hasten(member);
+  }
+
+  /** Others suspect the member: a few hosts, chosen by chance, look for themselves, and confirm or are answered. */
+  maybeConfirm(member: Member): void {
+    const { hosts } = this.view;
+    if (hosts <= CONFIRMERS || below(this.env.random, hosts) < CONFIRMERS) this.list.hasten(member);
   }
 
   /** No more probes and answers for others. */
@@ -209,8 +218,9 @@ export class Detector {
       return;
     }
     this.counters.probeFailures += 1;
-    // With relays at work, only their silence tells against this host (Lifeguard, section 4.1).
-    this.health.worse(probe.hasRelays ? probe.nacksMissing : 1);
+    // With relays at work, only their silence tells against this host (Lifeguard, section 4.1). However many are silent
+    // it counts once: in half of a cluster half of them are cut off, and that shall not slow everybody down.
+    this.health.worse(probe.hasRelays ? Math.min(1, probe.nacksMissing) : 1);
     const { id, incarnation } = target.record;
     const wasSuspected = target.suspicion !== null;
     this.view.suspect(id, incarnation, this.own.id);

@@ -288,7 +288,8 @@ export class Underlay implements UnderlayMachine {
   nextDeadlineMs(): number {
     if (this.isSilent) return Number.POSITIVE_INFINITY;
     const common = Math.min(this.gossip.nextMs, this.hostMap.nextMs);
-    if (this.view.isLeaving) return Math.min(common, this.departure.nextMs);
+    if (this.view.isLeaving)
+      return this.view.members.size === 0 ? 0 : Math.min(common, this.departure.nextMs);
     return Math.min(common, this.detector.nextMs, this.view.suspicions.firstMs, this.joins.nextMs);
   }
 
@@ -452,6 +453,10 @@ export class Underlay implements UnderlayMachine {
     this.joins.healer.delete(id);
     this.detector.add(member);
     this.hostMap.onAdded(id);
+  }
+
+  onSuspectedByOthers(member: Member): void {
+    this.detector.maybeConfirm(member);
   }
 
   onGone(record: HostRecord, reason: GoneReason): void {

@@ -21,6 +21,8 @@ const SUSPICIONS_MAX = 4_096;
 /** What the rest of the machine does about a change of the view. */
 export interface ViewObserver {
   onAdded(member: Member): void;
+  /** By others; what this host finds out itself is no news to it. */
+  onSuspectedByOthers(member: Member): void;
   onGone(record: HostRecord, reason: GoneReason): void;
   /** More is known about a host that was gone already. */
   onReason(id: HostId, reason: GoneReason): void;
@@ -153,8 +155,10 @@ export class View {
     if (member === undefined || incarnation < member.record.incarnation) return false;
     if (isLeap(incarnation, member.record.incarnation)) return false;
     const { suspicion } = member;
-    if (suspicion === null) this.startSuspicion(member, incarnation, by);
-    else {
+    if (suspicion === null) {
+      this.startSuspicion(member, incarnation, by);
+      if (by !== this.own.id) this.observer.onSuspectedByOthers(member);
+    } else {
       const isNewer = incarnation > suspicion.incarnation;
       if (isNewer) suspicion.incarnation = incarnation;
       // Each of the first accusers is passed on, since it shortens the others' time-outs, too.

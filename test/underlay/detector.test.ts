@@ -126,6 +126,28 @@ describe('being probed', () => {
   });
 });
 
+describe('a suspicion of others', () => {
+  it('is looked into by a few hosts at once, all in a small cluster', () => {
+    const confirmers = (hosts: number) => {
+      let count = 0;
+      for (let seed = 1; seed <= 40; seed++) {
+        const desk = new Desk(seed).know('b', 'c');
+        for (let at = 3; at < hosts; at++) {
+          const other = record('c', { id: 1_000 + at, name: `x${at}`, address: `x${at}:4800` });
+          desk.hear('c', { kind: 'alive', record: other });
+        }
+        desk.runUntil(' ping ');
+        desk.hear('c', { kind: 'suspect', id: B, incarnation: 0, by: 20 }).take();
+        desk.run(1_000);
+        if (desk.take().includes('b -> ping b suspected@0')) count += 1;
+      }
+      return count;
+    };
+    expect(confirmers(4)).toBe(40);
+    expect(confirmers(100)).toBeLessThan(12);
+  });
+});
+
 describe('a relay (Lifeguard, section 4.1)', () => {
   const request = {
     kind: 'ping-request',
@@ -175,7 +197,7 @@ describe('local health', () => {
     expect(desk.machine.healthScore()).toBe(0);
   });
 
-  it('suffers from each nack that is missing, and stretches interval and time-out', () => {
+  it('suffers from nacks that are missing, and stretches interval and time-out', () => {
     const desk = new Desk().know('b', 'c', 'd', 'e');
     desk.runUntil('ping ');
     const target = desk.take()[0]!.at(-1)!;
@@ -184,9 +206,9 @@ describe('local health', () => {
     const relay = target === 'b' ? 'c' : 'b';
     desk.hear(relay, nack(desk, record(target).id));
     desk.run(500);
-    expect(desk.machine.healthScore()).toBe(2);
+    expect(desk.machine.healthScore()).toBe(1);
     desk.take();
-    desk.run(1_499);
+    desk.run(999);
     expect(probing(desk.take())).toEqual([]);
     // By the stream, and through the two that are not suspected themselves.
     desk.run(1);

@@ -290,6 +290,15 @@ describe('leaving', () => {
     expect(desk.view()).toBe('b@0 c@0');
   });
 
+  it('is over at once when the last other host leaves as well', () => {
+    const desk = new Desk().know('b');
+    desk.machine.leave();
+    desk.collect();
+    desk.hear('b', { kind: 'gone', id: B, incarnation: 0, reason: 'left', by: B });
+    desk.run(1);
+    expect(desk.machine.left()).toBe(true);
+  });
+
   it('is over at once when there is nobody to tell', () => {
     const desk = new Desk();
     desk.machine.leave();

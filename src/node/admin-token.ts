@@ -1,13 +1,12 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { chmodSync, linkSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Log } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
 import type { Closable } from '../base/scope.js';
 
 /**
  * What the commands need to find and to enter the administration port of a node, in its data directory:
- * `admin.token` (who can read it, may; made at the first start and kept) and `admin.url` (there while the node runs).
+ * `admin.token` (who can read it, may; another one at each start) and `admin.url` (there while the node runs).
  */
 
 const TOKEN_BYTES = 32;
@@ -24,40 +23,24 @@ function urlFile(dataDir: string): string {
 }
 
 /**
- * The token of this data directory, made if there is none.
+ * A token for this run of the node, in its data directory, which the caller has locked. New at each start: what a
+ * command sends to a port that somebody else took after a crash opens nothing.
  *
- * @throws ShoalError SHOAL_ADMIN_TOKEN when the file cannot be used.
+ * @throws ShoalError SHOAL_ADMIN_TOKEN when the file cannot be written.
  */
-export function ensureToken(dataDir: string, log: Log): string {
+export function renewToken(dataDir: string): string {
   const file = tokenFile(dataDir);
+  const token = randomBytes(TOKEN_BYTES).toString('base64url');
+  const own = `${file}.new`;
   try {
-    makeToken(file);
-    const mode = statSync(file).mode & 0o777;
-    if ((mode & 0o077) !== 0) {
-      chmodSync(file, PRIVATE);
-      log.warn(
-        { file, mode: mode.toString(8) },
-        'others could read the token for administration; closed again',
-      );
-    }
+    rmSync(own, { force: true });
+    writeFileSync(own, `${token}\n`, { mode: PRIVATE, flag: 'wx' });
+    renameSync(own, file);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ShoalError('SHOAL_ADMIN_TOKEN', `cannot keep a token in ${file}: ${reason}`, { cause });
   }
-  return readToken(file);
-}
-
-/** Appears whole or not at all, and never in place of one that is there. */
-function makeToken(file: string): void {
-  const own = `${file}.${process.pid}`;
-  try {
-    writeFileSync(own, `${randomBytes(TOKEN_BYTES).toString('base64url')}\n`, { mode: PRIVATE, flag: 'wx' });
-    linkSync(own, file);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  } finally {
-    rmSync(own, { force: true });
-  }
+  return token;
 }
 
 /** @throws ShoalError SHOAL_ADMIN_TOKEN when there is none in the file. */

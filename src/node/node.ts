@@ -49,7 +49,7 @@ import { TurnLoop } from '../shard/io/loop.js';
 import { createMesh, Mesh, type MeshMemory } from '../shard/mesh.js';
 import { formatAddress } from '../underlay/io/address.js';
 import { openAdminServer } from './admin-server.js';
-import { announceUrl, ensureToken } from './admin-token.js';
+import { announceUrl, renewToken } from './admin-token.js';
 import { type Cluster, makeCluster } from './cluster.js';
 import { isClustered } from './cluster-config.js';
 import { clusterRoutes } from './cluster-routes.js';
@@ -321,7 +321,7 @@ class Node {
     const { config, scope, log, cluster } = this;
     const { host, port } = config.admin;
     const { dataDir } = config.node;
-    const token = ensureToken(dataDir, log);
+    const token = renewToken(dataDir);
     const server = scope.own(await openAdminServer({ host, port, token, routes: clusterRoutes(cluster) }));
     if (!isLoopback(host)) log.warn({ host }, 'the token of the administration port travels in the clear');
     scope.own(announceUrl(dataDir, `http://${formatAddress(reachable(host), server.port)}`));

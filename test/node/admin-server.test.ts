@@ -12,10 +12,9 @@ import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Log } from '../../src/base/env.js';
 import { askAdmin, findAdmin } from '../../src/node/admin-client.js';
 import { openAdminServer, type Route, type Routes } from '../../src/node/admin-server.js';
-import { announcedUrl, announceUrl, ensureToken, readToken, tokenFile } from '../../src/node/admin-token.js';
+import { announcedUrl, announceUrl, readToken, renewToken, tokenFile } from '../../src/node/admin-token.js';
 import { loadConfig } from '../../src/node/config.js';
 import type { HttpListener } from '../../src/node/http.js';
 
@@ -149,35 +148,28 @@ describe('a body', () => {
 });
 
 describe('the token', () => {
-  const warnings: string[] = [];
-  const log: Log = { debug() {}, info() {}, error() {}, warn: (_, message) => void warnings.push(message) };
   let directory: string;
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'shoalmq-admin-'));
-    warnings.length = 0;
     return () => rmSync(directory, { recursive: true });
   });
 
-  it('is made once, for this user alone, and kept', () => {
-    const token = ensureToken(directory, log);
+  it('is new at each start, and for this user alone', () => {
+    const token = renewToken(directory);
     expect(token).toMatch(/^[\w-]{43}$/);
-    expect(statSync(tokenFile(directory)).mode & 0o777).toBe(0o600);
-    expect(ensureToken(directory, log)).toBe(token);
-    expect(readdirSync(directory)).toEqual(['admin.token']);
-    expect(warnings).toEqual([]);
-  });
-
-  it('that others can read is closed to them, with a warning', () => {
-    const token = ensureToken(directory, log);
     chmodSync(tokenFile(directory), 0o644);
-    expect(ensureToken(directory, log)).toBe(token);
+    const next = renewToken(directory);
+    expect(next).not.toBe(token);
+    expect(readToken(tokenFile(directory))).toBe(next);
     expect(statSync(tokenFile(directory)).mode & 0o777).toBe(0o600);
-    expect(warnings).toHaveLength(1);
+    expect(readdirSync(directory)).toEqual(['admin.token']);
   });
 
   it.each(['', 'short', 'two words that are long enough to be a token'])('%j is none', content => {
     writeFileSync(tokenFile(directory), content);
-    expect(() => ensureToken(directory, log)).toThrow(expect.objectContaining({ code: 'SHOAL_ADMIN_TOKEN' }));
+    expect(() => readToken(tokenFile(directory))).toThrow(
+      expect.objectContaining({ code: 'SHOAL_ADMIN_TOKEN' }),
+    );
   });
 
   it('leads the commands to the node while it runs', async () => {

@@ -1,5 +1,5 @@
 import { type Outcome, play, SCENARIOS } from './underlay-scenarios.js';
-import type { Scenario } from './underlay-story.js';
+import type { Figure, Scenario } from './underlay-story.js';
 
 interface Row {
   readonly label: string;
@@ -95,30 +95,48 @@ const ROWS: readonly Row[] = [
 
 const SIZES: readonly number[] = [3, 10, 100, 1_000];
 
+export interface TablePlay {
+  readonly scenario: Scenario;
+  readonly hosts: number;
+}
+
 /** What one play of a scenario gave, and its real time. */
 interface Played {
-  readonly outcome: Outcome;
+  readonly figures: readonly Figure[];
+  readonly isFailed: boolean;
   readonly realMs: number;
 }
 
-/** How often `tellProgress` will be called. */
-export const TABLE_PLAYS = plays().length;
+/** What the table needs, all of it or of some scenarios and one size: `tellProgress` is called once for each. */
+export function tablePlays(scenarios?: readonly string[], hosts?: number): readonly TablePlay[] {
+  const isShown = (name: string, size: number) =>
+    ROWS.some(row => row.scenario === name) &&
+    ROWS.every(row => row.scenario !== name || size <= (row.hostsMax ?? size));
+  return SIZES.filter(size => hosts === undefined || size === hosts).flatMap(size =>
+    SCENARIOS.filter(({ name }) => scenarios?.includes(name) !== false)
+      .filter(({ name, hostsMin }) => hostsMin <= size && isShown(name, size))
+      .map(scenario => ({ scenario, hosts: size })),
+  );
+}
 
 /** The table in Markdown. Each cell is one play with this seed; one that failed says so and goes to `tellFailure`. */
 export function table(
+  plays: readonly TablePlay[],
   seed: number,
   nowMs: () => number,
   tellProgress: (what: string) => void,
   tellFailure: (what: string, outcome: Outcome) => void,
 ): string {
   const played = new Map<string, Played>();
-  for (const { scenario, hosts } of plays()) {
+  for (const { scenario, hosts } of plays) {
     const what = `${scenario.name} ${hosts}`;
     tellProgress(what);
     const startMs = nowMs();
     const outcome = play(scenario, { hosts, seed, isThorough: true, isEncoded: false, isTraced: false });
-    played.set(what, { outcome, realMs: nowMs() - startMs });
-    if (outcome.failure !== undefined) tellFailure(what, outcome);
+    // Not the outcome itself, whose trace holds the whole world.
+    const isFailed = outcome.failure !== undefined;
+    played.set(what, { figures: outcome.figures, isFailed, realMs: nowMs() - startMs });
+    if (isFailed) tellFailure(what, outcome);
   }
   const head = ['what', ...SIZES.map(size => `${size.toLocaleString('en')} hosts`), 'wanted'];
   const lines = ROWS.map(row => [
@@ -131,18 +149,9 @@ export function table(
     .join('\n');
 }
 
-function plays(): { readonly scenario: Scenario; readonly hosts: number }[] {
-  const names = new Set(ROWS.map(({ scenario }) => scenario));
-  return SIZES.flatMap(hosts =>
-    SCENARIOS.filter(({ name, hostsMin }) => names.has(name) && hostsMin <= hosts)
-      .filter(({ name }) => ROWS.every(row => row.scenario !== name || hosts <= (row.hostsMax ?? hosts)))
-      .map(scenario => ({ scenario, hosts })),
-  );
-}
-
 function cell(row: Row, played: Played | undefined): string {
   if (played === undefined) return '';
-  if (played.outcome.failure !== undefined) return '**failed**';
+  if (played.isFailed) return '**failed**';
   if (row.figure === undefined) return `${(played.realMs / 1000).toFixed(1)} s`;
-  return played.outcome.figures.find(({ what }) => what === row.figure)?.text ?? '?';
+  return played.figures.find(({ what }) => what === row.figure)?.text ?? '?';
 }

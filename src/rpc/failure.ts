@@ -7,16 +7,19 @@
  * | unavailable | no: the server could not be reached, or refused before it began (draining, connection refused) |
  * | throttled | no: a bound was met (queue, rate); try later |
  * | deadline | not known: no answer in time |
- * | aborted | no: cancelled by the caller before it was sent, or the pipeline moved before it was |
- * | unknown-outcome | not known: the connection broke after it was sent |
+ * | aborted | no: cancelled before it was sent, or can never be sent (too large, not readable by the server), or something before it in its pipeline has an unknown outcome |
+ * | unknown-outcome | not known: the connection broke after it was sent, it was cancelled after that, or the answer could not be read |
  */
-export type RpcFailureCode =
-  | 'server-not-found'
-  | 'unavailable'
-  | 'throttled'
-  | 'deadline'
-  | 'aborted'
-  | 'unknown-outcome';
+export const RPC_FAILURE_CODES = [
+  'server-not-found',
+  'unavailable',
+  'throttled',
+  'deadline',
+  'aborted',
+  'unknown-outcome',
+] as const;
+
+export type RpcFailureCode = (typeof RPC_FAILURE_CODES)[number];
 
 export interface RpcFailure {
   readonly kind: RpcFailureCode;
@@ -25,3 +28,7 @@ export interface RpcFailure {
 }
 
 export type RpcResult<T> = { readonly kind: 'ok'; readonly value: T } | RpcFailure;
+
+export function rpcFailure(kind: RpcFailureCode, detail: string): RpcFailure {
+  return { kind, detail };
+}

@@ -1,0 +1,169 @@
+import type { Env } from '../base/env.js';
+import type { Agent, AgentMember, AgentOutput, SharedMap } from '../overlay/agent.js';
+import type { Agenda, Task } from './agenda.js';
+import { type Announcement, encodeAnnouncement } from './announcement.js';
+import type { Context, Mover } from './context.js';
+import { Directory, type Server } from './directory.js';
+import type { Links } from './link.js';
+import { Routing } from './routing.js';
+import {
+  type Directive,
+  Directives,
+  decodeWeights,
+  directiveKey,
+  encodeWeights,
+  prefixOf,
+} from './traffic.js';
+import type { RpcEndpoint } from './transport.js';
+
+const TRAFFIC_MAP = 'traffic';
+
+export interface ServiceViewParts {
+  readonly agenda: Agenda;
+  readonly env: Env;
+  readonly links: Links;
+  used(): void;
+  localEndpoint(member: AgentMember): RpcEndpoint<unknown> | undefined;
+}
+
+/** One server, for those who look. */
+export interface ServerRow {
+  readonly announcement: Announcement;
+  readonly host: number;
+  readonly isLocal: boolean;
+  /** Its connection is broken, and it is out of rotation. */
+  readonly isBroken: boolean;
+  /** Calls and streams of this node that are under way there; begun and failed since it is known. */
+  readonly underWay: number;
+  readonly begun: number;
+  readonly failed: number;
+}
+
+/** One service as this node knows it: its agent, servers and directives, and how its own servers are announced. */
+export class ServiceView implements Task {
+  readonly service: string;
+  readonly context: Context;
+  private readonly agent: Agent;
+  private readonly map: SharedMap;
+  private readonly parts: ServiceViewParts;
+  private readonly directory: Directory;
+  private readonly directives = new Directives();
+  private readonly routing: Routing;
+  private readonly movers = new Set<Mover>();
+  private isChanged = false;
+
+  constructor(service: string, agent: Agent, parts: ServiceViewParts) {
+    this.service = service;
+    this.agent = agent;
+    this.parts = parts;
+    this.map = agent.map(TRAFFIC_MAP);
+    this.readDirectives(this.map.keys());
+    const { env, agenda, links } = parts;
+    const onMalformed = (member: AgentMember) =>
+      env.log.warn({ service, host: member.host, member: member.name }, 'not an announcement of a server');
+    this.directory = new Directory(links, {
+      localEndpoint: member => parts.localEndpoint(member),
+      changed: () => this.changed(),
+      malformed: onMalformed,
+    });
+    this.routing = new Routing(service, this.directory, this.directives, env.random);
+    this.context = { agenda, random: env.random, routing: this.routing, movers: this.movers };
+    this.directory.addAll(agent.members());
+  }
+
+  /** Sorted by id. */
+  servers(): readonly ServerRow[] {
+    return [...this.directory.servers()]
+      .map(rowOf)
+      .sort((a, b) => compare(a.announcement.id, b.announcement.id));
+  }
+
+  traffic(): readonly Directive[] {
+    return this.directives.all();
+  }
+
+  /** Takes effect here at once, and elsewhere as soon as the map has travelled. */
+  setTraffic(prefix: string, weights: Directive['weights']): void {
+    this.map.set(directiveKey(prefix), encodeWeights(weights), false);
+    this.readDirectives([directiveKey(prefix)]);
+    this.changed();
+    this.parts.used();
+  }
+
+  unsetTraffic(prefix: string): void {
+    this.map.delete(directiveKey(prefix));
+    this.readDirectives([directiveKey(prefix)]);
+    this.changed();
+    this.parts.used();
+  }
+
+  /** Registers a server of this process, or tells that it has changed. */
+  announce(announcement: Announcement): void {
+    this.agent.register(announcement.id, encodeAnnouncement(announcement));
+    this.parts.used();
+  }
+
+  withdraw(id: string): void {
+    this.agent.deregister(id);
+    this.parts.used();
+  }
+
+  onOutput(output: AgentOutput): void {
+    switch (output.kind) {
+      case 'member-joined':
+      case 'member-updated':
+      case 'member-left':
+        this.directory.onMember(output.kind, output.member);
+        return;
+      case 'map-changed':
+        if (output.map !== TRAFFIC_MAP) return;
+        this.readDirectives(output.keys);
+        this.changed();
+        return;
+      default:
+    }
+  }
+
+  /** Tells those who are open, once a turn. */
+  run(): void {
+    this.isChanged = false;
+    for (const mover of [...this.movers]) mover.reconsider();
+  }
+
+  close(): void {
+    this.directory.close();
+  }
+
+  private changed(): void {
+    this.routing.invalidate();
+    if (this.isChanged) return;
+    this.isChanged = true;
+    this.parts.agenda.soon(this);
+  }
+
+  private readDirectives(keys: Iterable<string>): void {
+    for (const key of keys) {
+      const prefix = prefixOf(key);
+      if (prefix === undefined) continue;
+      const bytes = this.map.get(key);
+      const weights = bytes === undefined ? undefined : decodeWeights(bytes);
+      const { log } = this.parts.env;
+      if (weights === undefined) {
+        this.directives.delete(prefix);
+        if (bytes !== undefined) log.warn({ service: this.service, prefix }, 'not a traffic directive');
+      } else if (!this.directives.set({ prefix, weights })) {
+        log.warn({ service: this.service, prefix }, 'too many traffic directives');
+      }
+    }
+  }
+}
+
+function rowOf(server: Server): ServerRow {
+  const { announcement, host, isLocal, link, begun, failed } = server;
+  const underWay = server.dependents.size;
+  return { announcement, host, isLocal, isBroken: link?.isBroken === true, underWay, begun, failed };
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

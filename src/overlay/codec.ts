@@ -4,6 +4,7 @@ import { AgentData } from '../schema/gen/agent-data.js';
 import { AgentEntry } from '../schema/gen/agent-entry.js';
 import { AgentMessage } from '../schema/gen/agent-message.js';
 import { CheckedBuffer, MALFORMED, MessageBuilder } from '../schema/schema.js';
+import type { HostId } from '../underlay/message.js';
 import { isName, MEMBER_NAME_MAX, MESSAGE_BYTES_MAX } from './limits.js';
 
 /** What hosts say to each other for their members; see links.ts. Numbers are integers of [1, 2^53), or 0 in an ack. */
@@ -12,6 +13,8 @@ export type LinkMessage = DataMessage | AckMessage;
 export interface DataMessage {
   readonly kind: 'data';
   readonly agent: string;
+  /** The host that it is for: another one may live at its address by now. */
+  readonly target: HostId;
   readonly epoch: number;
   readonly sequence: number;
   readonly isReliable: boolean;
@@ -70,6 +73,7 @@ function addData(message: DataMessage): number {
   const from = builder.createString(message.from);
   const agent = builder.createString(message.agent);
   AgentData.startAgentData(builder);
+  AgentData.addTarget(builder, message.target);
   AgentData.addEpoch(builder, message.epoch);
   AgentData.addSequence(builder, message.sequence);
   AgentData.addAgent(builder, agent);
@@ -113,10 +117,17 @@ function readData(table: AgentData | null): DataMessage | undefined {
   const bytes = table.bytesArray() ?? NO_BYTES;
   const epoch = table.epoch();
   const sequence = table.sequence();
-  if (!isName(agent) || from === '' || from.length > MEMBER_NAME_MAX || to.length > MEMBER_NAME_MAX)
+  const target = table.target();
+  if (
+    !isName(agent) ||
+    !isCount(target, 1) ||
+    from === '' ||
+    from.length > MEMBER_NAME_MAX ||
+    to.length > MEMBER_NAME_MAX
+  )
     return undefined;
   if (!isCount(epoch, 1) || !isCount(sequence, 1) || bytes.length > MESSAGE_BYTES_MAX) return undefined;
-  return { kind: 'data', agent, epoch, sequence, isReliable: table.reliable(), from, to, bytes };
+  return { kind: 'data', agent, target, epoch, sequence, isReliable: table.reliable(), from, to, bytes };
 }
 
 function readAck(table: AgentAck | null): AckMessage | undefined {

@@ -154,7 +154,8 @@ export class Links {
   }
 
   private dataMessage(link: OutLink, sequence: number, isReliable: boolean, message: Outgoing): DataMessage {
-    return { kind: 'data', agent: this.agent, epoch: link.epoch, sequence, isReliable, ...message };
+    const { host, epoch } = link;
+    return { kind: 'data', agent: this.agent, target: host, epoch, sequence, isReliable, ...message };
   }
 
   private send(host: HostId, path: Path, message: DataMessage | AckMessage): void {

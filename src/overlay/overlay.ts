@@ -262,8 +262,8 @@ export class Overlay implements OverlayMachine {
       return;
     }
     const agent = this.agents.get(message.agent);
-    if (message.kind === 'data') agent?.onData(from, message);
-    else agent?.onAck(from, message);
+    if (message.kind === 'ack') agent?.onAck(from, message);
+    else if (message.target === this.context.own) agent?.onData(from, message);
   }
 
   // -- The underlay's, as it is ------------------------------------------------------------------------------

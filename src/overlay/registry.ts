@@ -30,6 +30,8 @@ interface Registration {
 /** One name: what is seen under it, and whose owned entries stand there. */
 interface Slot {
   visible: Visible | undefined;
+  /** What was seen last, perhaps not any more: older writes of its owner are not news, but left over. */
+  latest: Visible | undefined;
   owners: readonly HostId[];
 }
 
@@ -216,7 +218,7 @@ export class Registry {
     if (map === FLOORS) this.lookAtFloor(name, key, found);
     const slot = this.slots.get(name);
     const before = slot?.visible;
-    const best = this.bestOf(name, found);
+    const best = this.bestOf(name, found, slot?.latest);
     const after = map === FLOORS ? undefined : (this.held(before, best) ?? seen(map, key, before, best));
     this.keep(name, slot, found, after);
     this.attend(name, found, best);
@@ -226,11 +228,13 @@ export class Registry {
   }
 
   /** The latest write by somebody who is here. Own ones count as long as they are registered. */
-  private bestOf(name: string, found: readonly Found[]): Found | undefined {
+  private bestOf(name: string, found: readonly Found[], latest: Visible | undefined): Found | undefined {
     const { clock, env, own } = this.context;
     let best: Found | undefined;
     for (const one of found) {
       if (one.stamp > clock.last) clock.observe(one.stamp, env.clock.wallMs());
+      if (latest !== undefined && one.owner === latest.owner && one.stamp < latest.stamp && one.owner !== 0)
+        continue;
       const isSeen =
         one.owner === own
           ? this.registrations.get(name)?.stamp === one.stamp
@@ -293,9 +297,10 @@ export class Registry {
       if (!this.isHere(owner)) this.absentees.add(owner);
     }
     if (found.length === 0 && visible === undefined) this.slots.delete(name);
-    else if (slot === undefined) this.slots.set(name, { visible, owners });
+    else if (slot === undefined) this.slots.set(name, { visible, latest: visible, owners });
     else {
       slot.visible = visible;
+      slot.latest = visible ?? slot.latest;
       slot.owners = owners;
     }
   }

@@ -4,18 +4,36 @@
  */
 import { SingleBar } from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { OVERLAY_SCENARIOS, playOverlay } from './overlay-scenarios.js';
 import { type Outcome, play, SCENARIOS } from './underlay-scenarios.js';
-import type { Scenario } from './underlay-story.js';
 import { table, tablePlays } from './underlay-table.js';
+import type { ClusterSettings } from './underlay-world.js';
 
 const TRACE_LINES_MAX = 300;
+
+/** A scenario of any suite. */
+interface Playable {
+  readonly name: string;
+  readonly about: string;
+  readonly hosts: number;
+  readonly hostsMin: number;
+  readonly play: (settings: ClusterSettings, follow?: (line: string) => void) => Outcome;
+}
+
+const SUITES: Readonly<Record<string, readonly Playable[]>> = {
+  underlay: SCENARIOS.map(one => ({ ...one, play: (settings, follow) => play(one, settings, follow) })),
+  overlay: OVERLAY_SCENARIOS.map(one => ({
+    ...one,
+    play: (settings, follow) => playOverlay(one, settings, follow),
+  })),
+};
 
 interface Options {
   readonly suite: string;
   readonly seed: number;
   readonly seeds: number;
   readonly hosts?: number;
-  readonly scenario: readonly Scenario[];
+  readonly scenario?: readonly string[];
   readonly table?: true;
   readonly trace?: true;
   readonly codec?: boolean;
@@ -30,25 +48,31 @@ function whole(min: number, max: number): (text: string) => number {
   };
 }
 
-function scenariosNamed(text: string): readonly Scenario[] {
-  return text.split(',').map(name => {
-    const found = SCENARIOS.find(scenario => scenario.name === name);
-    if (found === undefined) {
-      throw new InvalidArgumentError(
-        `no such scenario; there are ${SCENARIOS.map(one => one.name).join(', ')}.`,
-      );
-    }
-    return found;
-  });
+function isScenario(name: string): boolean {
+  return Object.values(SUITES).some(suite => suite.some(scenario => scenario.name === name));
+}
+
+function scenarioNames(text: string): readonly string[] {
+  const names = text.split(',');
+  const unknown = names.find(name => !isScenario(name));
+  if (unknown === undefined) return names;
+  throw new InvalidArgumentError(`no scenario is called ${unknown}; --help lists them.`);
 }
 
 const SCENARIO_HELP = SCENARIOS.map(
   ({ name, about, hosts, hostsMin }) => `  ${name.padEnd(16)}${about} (${hosts} hosts; ${hostsMin} or more)`,
 ).join('\n');
 
+const OVERLAY_HELP = OVERLAY_SCENARIOS.filter(({ name }) => !SCENARIOS.some(one => one.name === name))
+  .map(({ name, about }) => `  ${name.padEnd(16)}${about}`)
+  .join('\n');
+
 const HELP = `
 Scenarios of the suite underlay:
 ${SCENARIO_HELP}
+
+The suite overlay plays them with applications on all hosts, which register, share maps and send messages, and has:
+${OVERLAY_HELP}
 
 A run is decided by its seed: a failure names the command that repeats it. Its trace shows the last packets ("->" a
 datagram, "=>" a stream) and all that people would ask about: starts, deaths, cuts, and each change of a host's view.
@@ -66,7 +90,9 @@ Exit code: 0 when everything held, 1 when something did not, 2 for a mistake in 
 function parse(): Options {
   const program = new Command('npm run sim --')
     .description('Plays whole clusters in simulated time and checks what must hold.')
-    .addOption(new Option('--suite <name>', 'what is simulated').choices(['underlay']).default('underlay'))
+    .addOption(
+      new Option('--suite <name>', 'what is simulated').choices(Object.keys(SUITES)).default('underlay'),
+    )
     .addOption(new Option('--seed <n>', 'the first seed').argParser(whole(0, 2 ** 53 - 1)).default(1))
     .addOption(new Option('--seeds <n>', 'so many seeds in turn').argParser(whole(1, 1e9)).default(1))
     .addOption(
@@ -75,9 +101,7 @@ function parse(): Options {
       ),
     )
     .addOption(
-      new Option('--scenario <names>', 'these only, comma-separated')
-        .argParser(scenariosNamed)
-        .default(SCENARIOS, 'all'),
+      new Option('--scenario <names>', 'these only, comma-separated; otherwise all').argParser(scenarioNames),
     )
     .option(
       '--table',
@@ -93,8 +117,9 @@ function parse(): Options {
   return { codec: undefined, ...program.opts() } as Options;
 }
 
-function again(scenario: string, hosts: number, seed: number, flags: string): string {
-  return `npm run sim -- --scenario ${scenario} --hosts ${hosts} --seed ${seed}${flags}`;
+function again(suite: string, scenario: string, hosts: number, seed: number, flags: string): string {
+  const which = suite === 'underlay' ? '' : `--suite ${suite} `;
+  return `npm run sim -- ${which}--scenario ${scenario} --hosts ${hosts} --seed ${seed}${flags}`;
 }
 
 function tellFailure(what: string, command: string, outcome: Outcome): void {
@@ -114,7 +139,10 @@ function tellFailure(what: string, command: string, outcome: Outcome): void {
 
 function playAll(options: Options): number {
   let failures = 0;
-  const scenarios = options.scenario.filter(({ hostsMin }) => (options.hosts ?? hostsMin) >= hostsMin);
+  const scenarios = SUITES[options.suite]!.filter(
+    ({ name, hostsMin }) =>
+      options.scenario?.includes(name) !== false && (options.hosts ?? hostsMin) >= hostsMin,
+  );
   const total = options.seeds * scenarios.length;
   const bar = new SingleBar({
     format: '{bar} {value}/{total} {what}, {eta_formatted} left',
@@ -133,7 +161,7 @@ function playAll(options: Options): number {
   return failures;
 }
 
-function playOne(scenario: Scenario, seed: number, options: Options): boolean {
+function playOne(scenario: Playable, seed: number, options: Options): boolean {
   const { codec, thorough, trace } = options;
   const hosts = options.hosts ?? scenario.hosts;
   const what = `${scenario.name} of ${hosts} hosts, seed ${seed}`;
@@ -146,11 +174,11 @@ function playOne(scenario: Scenario, seed: number, options: Options): boolean {
     ...(trace === undefined ? {} : { isTraced: true }),
   };
   const follow = trace === undefined ? undefined : (line: string) => void process.stdout.write(`${line}\n`);
-  const outcome = play(scenario, settings, follow);
+  const outcome = scenario.play(settings, follow);
   if (outcome.failure !== undefined) {
     const codecFlag = codec === undefined ? '' : codec ? ' --codec' : ' --no-codec';
     const flags = `${thorough === true ? ' --thorough' : ''}${codecFlag}`;
-    tellFailure(what, again(scenario.name, hosts, seed, flags), outcome);
+    tellFailure(what, again(options.suite, scenario.name, hosts, seed, flags), outcome);
     return false;
   }
   if (options.seeds === 1) {
@@ -163,10 +191,7 @@ function playOne(scenario: Scenario, seed: number, options: Options): boolean {
 }
 
 function printTable({ seed, scenario, hosts }: Options): number {
-  const plays = tablePlays(
-    scenario.map(({ name }) => name),
-    hosts,
-  );
+  const plays = tablePlays(scenario, hosts);
   let failures = 0;
   const bar = new SingleBar({ format: '{bar} {value}/{total} {what}', clearOnComplete: true });
   const isQuiet = !process.stderr.isTTY;
@@ -182,7 +207,7 @@ function printTable({ seed, scenario, hosts }: Options): number {
     (what, outcome) => {
       failures += 1;
       const [name, size] = what.split(' ');
-      tellFailure(what, again(name!, Number(size), seed, ' --thorough --no-codec'), outcome);
+      tellFailure(what, again('underlay', name!, Number(size), seed, ' --thorough --no-codec'), outcome);
     },
   );
   if (!isQuiet) bar.stop();

@@ -27,80 +27,89 @@ agent(optionalEncoding?:any):string|Uint8Array|null {
   return offset ? this.bb!.__string(this.bb_pos + offset, optionalEncoding) : null;
 }
 
-epoch():number {
+target():number {
   const offset = this.bb!.__offset(this.bb_pos, 6);
   return offset ? this.bb!.readFloat64(this.bb_pos + offset) : 0.0;
 }
 
-sequence():number {
+epoch():number {
   const offset = this.bb!.__offset(this.bb_pos, 8);
   return offset ? this.bb!.readFloat64(this.bb_pos + offset) : 0.0;
 }
 
-reliable():boolean {
+sequence():number {
   const offset = this.bb!.__offset(this.bb_pos, 10);
+  return offset ? this.bb!.readFloat64(this.bb_pos + offset) : 0.0;
+}
+
+reliable():boolean {
+  const offset = this.bb!.__offset(this.bb_pos, 12);
   return offset ? !!this.bb!.readInt8(this.bb_pos + offset) : false;
 }
 
 from():string|null
 from(optionalEncoding:flatbuffers.Encoding):string|Uint8Array|null
 from(optionalEncoding?:any):string|Uint8Array|null {
-  const offset = this.bb!.__offset(this.bb_pos, 12);
+  const offset = this.bb!.__offset(this.bb_pos, 14);
   return offset ? this.bb!.__string(this.bb_pos + offset, optionalEncoding) : null;
 }
 
 to():string|null
 to(optionalEncoding:flatbuffers.Encoding):string|Uint8Array|null
 to(optionalEncoding?:any):string|Uint8Array|null {
-  const offset = this.bb!.__offset(this.bb_pos, 14);
+  const offset = this.bb!.__offset(this.bb_pos, 16);
   return offset ? this.bb!.__string(this.bb_pos + offset, optionalEncoding) : null;
 }
 
 bytes(index: number):number|null {
-  const offset = this.bb!.__offset(this.bb_pos, 16);
+  const offset = this.bb!.__offset(this.bb_pos, 18);
   return offset ? this.bb!.readUint8(this.bb!.__vector(this.bb_pos + offset) + index) : 0;
 }
 
 bytesLength():number {
-  const offset = this.bb!.__offset(this.bb_pos, 16);
+  const offset = this.bb!.__offset(this.bb_pos, 18);
   return offset ? this.bb!.__vector_len(this.bb_pos + offset) : 0;
 }
 
 bytesArray():Uint8Array|null {
-  const offset = this.bb!.__offset(this.bb_pos, 16);
+  const offset = this.bb!.__offset(this.bb_pos, 18);
   return offset ? new Uint8Array(this.bb!.bytes().buffer, this.bb!.bytes().byteOffset + this.bb!.__vector(this.bb_pos + offset), this.bb!.__vector_len(this.bb_pos + offset)) : null;
 }
 
 static startAgentData(builder:flatbuffers.Builder) {
-  builder.startObject(7);
+  builder.startObject(8);
 }
 
 static addAgent(builder:flatbuffers.Builder, agentOffset:flatbuffers.Offset) {
   builder.addFieldOffset(0, agentOffset, 0);
 }
 
+static addTarget(builder:flatbuffers.Builder, target:number) {
+  builder.addFieldFloat64(1, target, 0.0);
+}
+
 static addEpoch(builder:flatbuffers.Builder, epoch:number) {
-  builder.addFieldFloat64(1, epoch, 0.0);
+  builder.addFieldFloat64(2, epoch, 0.0);
 }
 
 static addSequence(builder:flatbuffers.Builder, sequence:number) {
-  builder.addFieldFloat64(2, sequence, 0.0);
+  builder.addFieldFloat64(3, sequence, 0.0);
 }
 
 static addReliable(builder:flatbuffers.Builder, reliable:boolean) {
-  builder.addFieldInt8(3, +reliable, +false);
+  builder.addFieldInt8(4, +reliable, +false);
 }
 
 static addFrom(builder:flatbuffers.Builder, fromOffset:flatbuffers.Offset) {
-  builder.addFieldOffset(4, fromOffset, 0);
+  builder.addFieldOffset(5, fromOffset, 0);
 }
 
 static addTo(builder:flatbuffers.Builder, toOffset:flatbuffers.Offset) {
-  builder.addFieldOffset(5, toOffset, 0);
+  builder.addFieldOffset(6, toOffset, 0);
 }
 
 static addBytes(builder:flatbuffers.Builder, bytesOffset:flatbuffers.Offset) {
-  builder.addFieldOffset(6, bytesOffset, 0);
+  builder.addFieldOffset(7, bytesOffset, 0);
 }
 
 static createBytesVector(builder:flatbuffers.Builder, data:number[]|Uint8Array):flatbuffers.Offset {
@@ -120,9 +129,10 @@ static endAgentData(builder:flatbuffers.Builder):flatbuffers.Offset {
   return offset;
 }
 
-static createAgentData(builder:flatbuffers.Builder, agentOffset:flatbuffers.Offset, epoch:number, sequence:number, reliable:boolean, fromOffset:flatbuffers.Offset, toOffset:flatbuffers.Offset, bytesOffset:flatbuffers.Offset):flatbuffers.Offset {
+static createAgentData(builder:flatbuffers.Builder, agentOffset:flatbuffers.Offset, target:number, epoch:number, sequence:number, reliable:boolean, fromOffset:flatbuffers.Offset, toOffset:flatbuffers.Offset, bytesOffset:flatbuffers.Offset):flatbuffers.Offset {
   AgentData.startAgentData(builder);
   AgentData.addAgent(builder, agentOffset);
+  AgentData.addTarget(builder, target);
   AgentData.addEpoch(builder, epoch);
   AgentData.addSequence(builder, sequence);
   AgentData.addReliable(builder, reliable);

@@ -51,8 +51,8 @@ interface Probe {
 
 /**
  * The failure detector of SWIM (Das et al. 2002, section 3.1) with Lifeguard's local health (Dadgar et al. 2018). One
- * probe in each interval: ping; without an answer in time, ping-requests to a few others and a ping by the stream path
- * beside them, which gets through where datagrams are lost. Nothing by the end of the interval: the target is suspected.
+ * probe in each interval: ping; without an answer in time, the ping again, by both paths, and ping-requests to a few others:
+ * the stream gets through where datagrams are lost. Nothing by the end of the interval: the target is suspected.
  */
 export class Detector {
   readonly relays: Relays;
@@ -177,12 +177,9 @@ export class Detector {
     if (probe.isAcked || target.index < 0) return;
     const { id, address } = target.record;
     const nackAfterMs = Math.floor((probe.endMs - nowMs) * NACK_SHARE);
-    this.outbox.push(address, id, 'stream', {
-      kind: 'ping',
-      sequence,
-      target: id,
-      suspected: accused(target),
-    });
+    const again = { kind: 'ping', sequence, target: id, suspected: accused(target) } as const;
+    this.outbox.push(address, id, 'datagram', again);
+    this.outbox.push(address, id, 'stream', again);
     for (const relay of this.pickRelays(target)) {
       this.counters.indirectProbes += 1;
       probe.hasRelays = true;
@@ -244,7 +241,8 @@ export class Detector {
     if (from === target) {
       probe.isDirect = true;
       const { link } = probe.target;
-      if (link !== null && path === 'datagram') {
+      // Once it was sent again, nobody knows which ping is answered (Karn's rule).
+      if (link !== null && path === 'datagram' && probe.indirectMs < NEVER) {
         probe.isMeasured = true;
         const roundTripMs = nowMs - probe.sentMs;
         // The smoothing of RFC 6298, section 2.

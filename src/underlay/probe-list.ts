@@ -8,7 +8,8 @@ const URGENT_MAX = 64;
 /**
  * Whom to probe next: round-robin over a shuffled list that is shuffled anew after each round, newcomers at random
  * places, so that a host waits for less than two rounds (SWIM, section 4.3). Members that are gone are left out when
- * their turn comes.
+ * their turn comes, and suspects as long as there are others: they are reminded (see suspicion.ts), and after a large
+ * failure the turns are needed for those that nobody has found dead yet.
  */
 export class ProbeList {
   private readonly random: Random;
@@ -50,14 +51,17 @@ export class ProbeList {
       }
     }
     this.wasUrgent = false;
+    let suspect: Member | undefined;
     for (let round = 0; round < 2; round++) {
       while (this.next < this.list.length) {
         const member = this.list[this.next++]!;
-        if (member.index >= 0) return member;
+        if (member.index < 0) continue;
+        if (member.suspicion === null) return member;
+        suspect ??= member;
       }
       this.shuffle();
     }
-    return undefined;
+    return suspect;
   }
 
   private shuffle(): void {

@@ -83,7 +83,7 @@ export const FAILURE_STORIES: readonly Scenario[] = [
 
 /** Enough for a p99 that means something at small sizes, and for an end at large ones. */
 function kills(cluster: Cluster): number {
-  if (!cluster.isThorough) return 5;
+  if (!cluster.isThorough) return cluster.hostCount <= 20 ? 40 : 10;
   return cluster.hostCount <= 10 ? 200 : cluster.hostCount <= 100 ? 100 : 20;
 }
 

@@ -82,12 +82,17 @@ export class ServiceView implements Task {
     return this.directives.all();
   }
 
-  /** Takes effect here at once, and elsewhere as soon as the map has travelled. */
-  setTraffic(prefix: string, weights: Directive['weights']): void {
-    this.map.set(directiveKey(prefix), encodeWeights(weights), false);
+  /**
+   * Takes effect here at once, and elsewhere as soon as the map has travelled. False: there are too many, nothing
+   * has changed. The caller has checked `weights` (`isWeights`) and the prefix (`isTenantPrefix`).
+   */
+  setTraffic(prefix: string, weights: Directive['weights']): boolean {
+    if (this.directives.isFull && this.directives.get(prefix) === undefined) return false;
+    if (!this.map.set(directiveKey(prefix), encodeWeights(weights), false)) return false;
     this.readDirectives([directiveKey(prefix)]);
     this.changed();
     this.parts.used();
+    return true;
   }
 
   unsetTraffic(prefix: string): void {

@@ -41,7 +41,8 @@ export type Balance = KeyedBalance | 'weighted-random' | 'weighted-round-robin';
 export type KeyedBalance = 'direct' | 'consistent-hash';
 
 export const DEADLINE_MS = 10_000;
-export const MESSAGE_BYTES_MAX = 4 * 1_024 * 1_024;
+/** Below the 4 MiB that transports carry at the least, by what a frame adds. */
+export const MESSAGE_BYTES_MAX = 4 * 1_024 * 1_024 - 64;
 
 interface CommonSpec<Request, Response> {
   readonly request: Codec<Request>;
@@ -154,7 +155,7 @@ function common<Request, Response>(spec: CommonSpec<Request, Response>) {
   const { request, response } = spec;
   const messageBytesMax = spec.messageBytesMax ?? MESSAGE_BYTES_MAX;
   const deadlineMs = spec.deadlineMs ?? DEADLINE_MS;
-  assert(messageBytesMax >= 1 && messageBytesMax <= MESSAGE_BYTES_MAX, 'messageBytesMax is 1 to 4 MiB');
+  assert(messageBytesMax >= 1 && messageBytesMax <= MESSAGE_BYTES_MAX, 'messageBytesMax is at most MESSAGE_BYTES_MAX');
   assert(deadlineMs > 0, 'deadlineMs is more than 0');
   return { request, response, idempotent: spec.idempotent ?? false, messageBytesMax, deadlineMs };
 }

@@ -6,7 +6,7 @@ export const UNTAGGED = '';
 export const GROUP_WEIGHT_MAX = 10;
 export const DIRECTIVES_MAX = 10_000;
 export const DIRECTIVE_GROUPS_MAX = 64;
-export const TENANT_PREFIX_LENGTH_MAX = 256;
+export const TENANT_PREFIX_LENGTH_MAX = 240;
 
 /** Where the calls of tenants go whose ids begin with `prefix`. */
 export interface Directive {
@@ -31,6 +31,10 @@ export class Directives {
     return [...this.byPrefix.values()].sort((a, b) => (a.prefix < b.prefix ? -1 : 1));
   }
 
+  get isFull(): boolean {
+    return this.byPrefix.size >= DIRECTIVES_MAX;
+  }
+
   get(prefix: string): Directive | undefined {
     return this.byPrefix.get(prefix);
   }
@@ -38,7 +42,7 @@ export class Directives {
   /** False when there are too many already. */
   set(directive: Directive): boolean {
     const { prefix } = directive;
-    if (!this.byPrefix.has(prefix) && this.byPrefix.size >= DIRECTIVES_MAX) return false;
+    if (this.isFull && !this.byPrefix.has(prefix)) return false;
     this.byPrefix.set(prefix, directive);
     let node = this.root;
     for (let i = 0; i < prefix.length; i++) {
@@ -86,16 +90,21 @@ function removeFrom(node: TrieNode, prefix: string, at: number): boolean {
 
 const KEY_PREFIX = 'tenant:';
 
+export function isTenantPrefix(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= TENANT_PREFIX_LENGTH_MAX;
+}
+
 /** Directives as entries of a shared map, in JSON for the same reasons as announcements. */
 export function directiveKey(prefix: string): string {
+  assert(isTenantPrefix(prefix), 'prefixes are checked where they come from');
   return KEY_PREFIX + prefix;
 }
 
 /** Undefined for a key of something else. */
 export function prefixOf(key: string): string | undefined {
-  if (!key.startsWith(KEY_PREFIX) || key.length > KEY_PREFIX.length + TENANT_PREFIX_LENGTH_MAX)
-    return undefined;
-  return key.slice(KEY_PREFIX.length);
+  if (!key.startsWith(KEY_PREFIX)) return undefined;
+  const prefix = key.slice(KEY_PREFIX.length);
+  return isTenantPrefix(prefix) ? prefix : undefined;
 }
 
 export function encodeWeights(weights: Directive['weights']): Uint8Array {

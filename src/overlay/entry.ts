@@ -3,11 +3,11 @@ import type { HostId } from '../underlay/message.js';
 import { decodeEntry } from './codec.js';
 import { isName, KEY_LENGTH_MAX, MEMBER_NAME_MAX } from './limits.js';
 
-/** The map of members: its keys are `host/member`. No shared map has this name, nor that of the floors. */
+/** The map of members: its keys are `host/member`. No shared map has this name, nor that of the withdrawals. */
 export const MEMBERS = '';
 
-/** The map of floors, one a host: see registry.ts. Its keys are hosts. */
-export const FLOORS = '!';
+/** The map of what hosts have withdrawn lately, an entry each: see withdrawals.ts. Its keys are hosts. */
+export const WITHDRAWN = '!';
 
 /** One live write under a name of the replicated map. */
 export interface Found {
@@ -62,12 +62,12 @@ export function readDots(name: string, dots: readonly Entry[]): Found[] {
 }
 
 function isPersonal(name: string): boolean {
-  return name.startsWith(`${MEMBERS}/`) || name.startsWith(`${FLOORS}/`);
+  return name.startsWith(`${MEMBERS}/`) || name.startsWith(`${WITHDRAWN}/`);
 }
 
 function isWriter(name: string, writer: HostId): boolean {
   const { map, key } = splitName(name);
-  if (map === FLOORS) return key === keyOfHost(writer);
+  if (map === WITHDRAWN) return key === keyOfHost(writer);
   if (map !== MEMBERS) return isName(map) && key.length > 0 && key.length <= KEY_LENGTH_MAX;
   const host = keyOfHost(writer);
   return (

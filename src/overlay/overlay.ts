@@ -27,7 +27,7 @@ import { CHANNEL } from './links.js';
  * | --- | --- |
  * | agent.ts | what users of the room see: `Agent`, `SharedMap`, and what they are told |
  * | hosted-agent.ts | `HostedAgent`: one agent as this host carries it |
- * | registry.ts, registry-map.ts, entry.ts, absentees.ts | members and maps: what is seen, and who writes it again or removes it |
+ * | registry.ts, registry-map.ts, entry.ts, withdrawals.ts, absentees.ts | members and maps: what is seen, and who writes it again or removes it |
  * | links.ts, out-link.ts, in-link.ts | reliable messages, and the table of what links say to each other |
  * | codec.ts | `src/schema/overlay.fbs` to objects and back |
  * | limits.ts, context.ts | all bounds; what the parts of one host share |
@@ -47,9 +47,9 @@ import { CHANNEL } from './links.js';
  *
  * - An owner writes its entry again, under its old stamp, when it finds it missing. If a later write has taken its
  *   place the owner gives it up.
- * - An entry that goes missing while its owner is here is still seen, for that is what a healed cut looks like: the
- *   other half had removed the entries of this one. Withdrawing is told otherwise: by the owner's floor, an entry with
- *   a stamp up to which what is missing was withdrawn. So nobody flickers while halves are joined.
+ * - An entry that goes missing while its owner is here is still seen for 30 s, for that is what a healed cut looks
+ *   like: the other half had removed the entries of this one. What an owner withdraws, it names in an entry of its
+ *   own, and that goes out of sight at once. So nobody flickers while halves are joined.
  * - Entries of hosts that have been out of the landscape for 15 s are removed by one of it (rendezvous). Later each
  *   time, where they come back: somebody sees that host.
  * - An entry that another has overwritten and deleted, both before its owner heard of it, comes back.

@@ -5,8 +5,9 @@ import type { HostId } from '../underlay/message.js';
 import { Absentees } from './absentees.js';
 import { encodeEntry } from './codec.js';
 import type { Context } from './context.js';
-import { FLOORS, type Found, isLater, keyOfHost, readDots, splitName, type Visible } from './entry.js';
+import { type Found, isLater, keyOfHost, readDots, splitName, type Visible, WITHDRAWN } from './entry.js';
 import { ENTRIES_MAX } from './limits.js';
+import { decodeWithdrawn, isWithdrawn, Withdrawals, type Withdrawn } from './withdrawals.js';
 
 /** Above what any host writes, since several may write their last entry at once. */
 const KEYS_MAX = 4 * ENTRIES_MAX;
@@ -21,6 +22,9 @@ export interface RegistryObserver {
   /** Exactly one of them may be undefined: not there before, not there any more. */
   onEntry(before: Visible | undefined, after: Visible | undefined): void;
 }
+
+/** What is missing is seen for so long, milliseconds: its owner is here and has had time to write it again. */
+const HOLD_MS = 30_000;
 
 interface Registration {
   readonly stamp: number;
@@ -51,10 +55,12 @@ export class Registry {
   /** What this host has registered and not withdrawn. */
   private readonly registrations = new Map<string, Registration>();
   private readonly ownedNames = new Map<HostId, Set<string>>();
-  /** Stamps up to which a host has withdrawn what is missing. */
-  private readonly floors = new Map<HostId, number>();
+  /** What other hosts have withdrawn, and the stamp of that account. */
+  private readonly withdrawn = new Map<HostId, Withdrawn & { readonly stamp: number }>();
+  private readonly withdrawals = new Withdrawals();
+  /** Names under which something is seen that is missing, and until when; the one that ends first first. */
+  private readonly holds = new Map<string, number>();
   private readonly absentees: Absentees;
-  private ownFloor = 0;
   private wasClosed = false;
 
   constructor(context: Context, landscape: ReadonlySet<HostId>, observer: RegistryObserver) {
@@ -67,18 +73,19 @@ export class Registry {
   }
 
   get sweepMs(): number {
-    return this.absentees.nextMs;
+    return Math.min(this.absentees.nextMs, this.holds.values().next().value ?? Number.POSITIVE_INFINITY);
   }
 
   entries(): Readonly<Record<string, number>> {
-    const { replicator, slots, registrations, floors, absentees } = this;
+    const { replicator, slots, registrations, withdrawn, holds, absentees } = this;
     return {
       agentKeys: replicator.map.size,
       agentOrigins: replicator.map.originCount,
       agentNews: replicator.newsHeld,
       slots: slots.size,
       registrations: registrations.size,
-      floors: floors.size,
+      withdrawn: withdrawn.size,
+      holds: holds.size,
       absentees: absentees.size,
     };
   }
@@ -121,22 +128,22 @@ export class Registry {
   /** Later than all this host has drawn or seen, and than what is overwritten. */
   private nextStamp(overwritten: number): number {
     const { clock, env } = this.context;
-    return Math.max(clock.next(env.clock.wallMs()), overwritten + 1, this.ownFloor + 1);
+    return Math.max(clock.next(env.clock.wallMs()), overwritten + 1);
   }
 
   private withdraw(name: string): void {
     const registration = this.registrations.get(name);
     if (registration === undefined) return;
     this.registrations.delete(name);
-    this.raiseFloor(registration.stamp);
+    this.withdrawals.add(registration.stamp, this.context.env.clock.monotonicMs());
+    this.tellWithdrawals();
   }
 
-  /** Tells the others that what they miss of this host's entries, up to this stamp, is missing by its own will. */
-  private raiseFloor(stamp: number): void {
-    if (stamp <= this.ownFloor) return;
-    this.ownFloor = stamp;
-    const name = `${FLOORS}/${keyOfHost(this.context.own)}`;
-    const encoded = encodeEntry(stamp, true, NO_BYTES);
+  /** So that others know what is missing by this host's own will. */
+  private tellWithdrawals(): void {
+    const name = `${WITHDRAWN}/${keyOfHost(this.context.own)}`;
+    const stamp = this.nextStamp(this.registrations.get(name)?.stamp ?? 0);
+    const encoded = encodeEntry(stamp, true, this.withdrawals.encode());
     this.registrations.set(name, { stamp, encoded });
     this.replicator.set(name, encoded);
   }
@@ -152,14 +159,16 @@ export class Registry {
     this.slots.clear();
     this.maps.clear();
     this.ownedNames.clear();
-    this.floors.clear();
+    this.withdrawn.clear();
+    this.holds.clear();
     this.absentees.clear();
   }
 
   /** When carried again, others may not have noticed that it was not, so all that is missing is withdrawn. */
   open(): void {
     if (!this.wasClosed) return;
-    this.raiseFloor(this.nextStamp(0));
+    this.withdrawals.addAll(this.nextStamp(0));
+    this.tellWithdrawals();
     for (const name of [...this.replicator.map.keys()]) this.look(name);
     this.settle();
   }
@@ -171,7 +180,7 @@ export class Registry {
     const isHere = this.isHere(host);
     if (isHere) this.absentees.delete(host);
     for (const name of [...(this.ownedNames.get(host) ?? NO_NAMES)]) this.look(name);
-    if (!isHere) this.floors.delete(host);
+    if (!isHere) this.withdrawn.delete(host);
     this.settle();
   }
 
@@ -188,7 +197,10 @@ export class Registry {
     }
   }
 
-  /** Removes entries of hosts that are not in the landscape, where that is this host's turn. */
+  /**
+   * Removes entries of hosts that are not in the landscape, where that is this host's turn; and gives up what is seen
+   * and was not written again.
+   */
   sweep(nowMs: number, ids: readonly HostId[]): void {
     for (const host of this.absentees.takeDue(nowMs, id => this.ownedNames.has(id))) {
       if (rendezvousPick(host, ids) !== this.context.own) {
@@ -201,6 +213,10 @@ export class Registry {
         const isLost = readDots(name, dots).every(({ owner }) => owner !== 0 && !this.isHere(owner));
         if (isLost) this.replicator.remove(name);
       }
+    }
+    for (const [name, untilMs] of this.holds) {
+      if (untilMs > nowMs) break;
+      this.look(name);
     }
     this.settle();
   }
@@ -215,11 +231,12 @@ export class Registry {
   private look(name: string): void {
     const found = readDots(name, this.replicator.map.entries(name));
     const { map, key } = splitName(name);
-    if (map === FLOORS) this.lookAtFloor(name, key, found);
+    if (map === WITHDRAWN) this.lookAtWithdrawn(name, key, found);
     const slot = this.slots.get(name);
     const before = slot?.visible;
     const best = this.bestOf(name, found, slot?.latest);
-    const after = map === FLOORS ? undefined : (this.held(before, best) ?? seen(map, key, before, best));
+    const after =
+      map === WITHDRAWN ? undefined : (this.held(name, before, best) ?? seen(map, key, before, best));
     this.keep(name, slot, found, after);
     this.attend(name, found, best);
     if (after === before) return;
@@ -244,12 +261,26 @@ export class Registry {
     return best;
   }
 
-  /** What is missing in the replicated map and was not withdrawn by its owner, who is here. */
-  private held(before: Visible | undefined, best: Found | undefined): Visible | undefined {
-    if (before === undefined || before.owner === 0 || !this.isHere(before.owner)) return undefined;
-    const floor = before.owner === this.context.own ? this.ownFloor : (this.floors.get(before.owner) ?? 0);
-    if (before.stamp <= floor) return undefined;
-    return best === undefined || isLater(before, best) ? before : undefined;
+  /** What is missing in the replicated map and was not withdrawn by its owner, who is here: seen for a while. */
+  private held(name: string, before: Visible | undefined, best: Found | undefined): Visible | undefined {
+    const isHeld =
+      before !== undefined &&
+      before.owner !== 0 &&
+      (best === undefined || isLater(before, best)) &&
+      this.mayHold(name, before);
+    if (isHeld) return before;
+    this.holds.delete(name);
+    return undefined;
+  }
+
+  private mayHold(name: string, { owner, stamp }: Visible): boolean {
+    if (owner === this.context.own) return this.registrations.get(name)?.stamp === stamp;
+    if (!this.landscape.has(owner) || isWithdrawn(this.withdrawn.get(owner), stamp)) return false;
+    const nowMs = this.context.env.clock.monotonicMs();
+    const untilMs = this.holds.get(name);
+    if (untilMs !== undefined) return nowMs < untilMs;
+    this.holds.set(name, nowMs + HOLD_MS);
+    return true;
   }
 
   /** What is registered and missing is written again, unless somebody has taken its place; what is not, is removed. */
@@ -268,17 +299,19 @@ export class Registry {
     }
   }
 
-  private lookAtFloor(name: string, key: string, found: readonly Found[]): void {
+  private lookAtWithdrawn(name: string, key: string, found: readonly Found[]): void {
     const host = Number.parseInt(key, 36);
     if (host === this.context.own) return;
-    const [floor] = found;
-    if (floor === undefined) {
-      if (!this.isHere(host)) this.floors.delete(host);
+    const [account] = found;
+    if (account === undefined) {
+      if (!this.isHere(host)) this.withdrawn.delete(host);
       return;
     }
-    if (floor.stamp <= (this.floors.get(host) ?? 0)) return;
-    this.floors.set(host, floor.stamp);
-    for (const owned of [...(this.ownedNames.get(host) ?? NO_NAMES)]) if (owned !== name) this.look(owned);
+    const { stamp, bytes } = account;
+    if (stamp <= (this.withdrawn.get(host)?.stamp ?? 0)) return;
+    this.withdrawn.set(host, { ...decodeWithdrawn(bytes), stamp });
+    for (const held of this.holds.keys())
+      if (this.slots.get(held)?.visible?.owner === host && held !== name) this.look(held);
   }
 
   /** Keeps track of whose entries stand, or are held, under a name. */

@@ -1,5 +1,5 @@
 import type { AgentOutput } from '../../src/overlay/agent.js';
-import type { Overlay, OverlayReady } from '../../src/overlay/overlay.js';
+import type { Overlay } from '../../src/overlay/overlay.js';
 import type { HostId } from '../../src/underlay/message.js';
 import { Replay } from '../overlay/replay.js';
 import type { Mail } from './overlay-mail.js';
@@ -23,8 +23,6 @@ interface Carried {
   /** Of its own keys. */
   value: string | undefined;
   replay: Replay;
-  /** Greatest stamp of what it has withdrawn: below, it may be out of sight for a moment while halves join. */
-  withdrawn: number;
 }
 
 /** The application on one host: it registers, writes and sends at random, and checks what it is told. */
@@ -66,7 +64,7 @@ export class Rider {
   carry(name: AgentName): void {
     const agent = this.overlay.host(name);
     const replay = new Replay(`${this.label} ${name}`);
-    this.carried.set(name, { members: new Map(), value: undefined, replay, withdrawn: 0 });
+    this.carried.set(name, { members: new Map(), value: undefined, replay });
     agent.register(PEER, Buffer.from(this.label));
     this.carried.get(name)!.members.set(PEER, this.label);
   }
@@ -117,10 +115,7 @@ export class Rider {
     const member = `other-${this.random.below(OTHER_MEMBERS)}`;
     const carried = this.carried.get(name)!;
     if (!carried.members.delete(member)) return;
-    const agent = this.overlay.host(name);
-    const own = agent.members().find(one => one.host === this.id && one.name === member)!;
-    carried.withdrawn = Math.max(carried.withdrawn, own.hlc);
-    agent.deregister(member);
+    this.overlay.host(name).deregister(member);
   }
 
   private writeOwn(name: AgentName): void {
@@ -130,8 +125,6 @@ export class Rider {
     if (carried.value !== undefined && this.random.chance(0.2)) {
       map.delete(key);
       carried.value = undefined;
-      // Maps do not tell stamps; what was withdrawn is later than all before it.
-      carried.withdrawn = Number.POSITIVE_INFINITY;
       return;
     }
     carried.value = String(this.random.below(1_000));
@@ -155,7 +148,7 @@ export class Rider {
 
   // -- What it is told ---------------------------------------------------------------------------------------
 
-  onTurn({ agents }: OverlayReady): void {
+  onTurn(agents: readonly AgentOutput[]): void {
     if (agents.length === 0) return;
     for (const output of agents) this.onOutput(output);
     agents.forEach((output, at) => {
@@ -193,8 +186,7 @@ export class Rider {
     const { replay } = this.carried.get(agent as AgentName) ?? {};
     if (replay === undefined || !replay.hosts.has(member.host)) return;
     const owner = this.riders.get(member.host);
-    const theirs = owner?.carried.get(agent as AgentName);
-    if (owner === undefined || theirs === undefined || member.hlc <= theirs.withdrawn) return;
+    if (owner?.carried.has(agent as AgentName) !== true) return;
     const members = owner.overlay.host(agent).members();
     const own = members.find(({ host, name }) => host === member.host && name === member.name);
     if (own?.hlc !== member.hlc) return;

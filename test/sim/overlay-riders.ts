@@ -1,5 +1,6 @@
 import type { Env } from '../../src/base/env.js';
 import type { HybridClock } from '../../src/base/hlc.js';
+import type { AgentOutput } from '../../src/overlay/agent.js';
 import { Overlay, type OverlayReady } from '../../src/overlay/overlay.js';
 import type { HostId } from '../../src/underlay/message.js';
 import type { Ready, Underlay } from '../../src/underlay/underlay.js';
@@ -71,7 +72,27 @@ export class Riders implements Upper {
   }
 
   turn(host: SimHost, ready: Ready): void {
-    this.riders.get(host.options.id)?.onTurn(ready as OverlayReady);
+    const { agents } = ready as OverlayReady;
+    for (const output of agents) this.trace(host, output);
+    this.riders.get(host.options.id)?.onTurn(agents);
+  }
+
+  private trace({ node }: SimHost, output: AgentOutput): void {
+    const { trace } = this.cluster.world;
+    const about = (words: string) =>
+      trace.note('event', node.label, `${output.agent}: ${output.kind}`, words);
+    const nameOf = (id: HostId) => this.riders.get(id)?.label ?? String(id);
+    switch (output.kind) {
+      case 'host-joined':
+      case 'host-left':
+        return about(nameOf(output.host));
+      case 'member-joined':
+      case 'member-updated':
+      case 'member-left':
+        return about(`${output.member.name} of ${nameOf(output.member.host)}, ${output.member.hlc}`);
+      case 'undelivered':
+        return about(`${output.messages} to ${nameOf(output.host)}`);
+    }
   }
 
   private seatOf(host: SimHost): Seat {

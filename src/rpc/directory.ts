@@ -1,5 +1,6 @@
 import type { AgentMember } from '../overlay/agent.js';
 import type { HostId } from '../underlay/message.js';
+import type { Agenda, Alarm } from './agenda.js';
 import { type Announcement, decodeAnnouncement } from './announcement.js';
 import type { Link, Links, LinkWatcher } from './link.js';
 import type { RpcEndpoint } from './transport.js';
@@ -48,6 +49,9 @@ export class Server {
   }
 }
 
+/** How long a server that said goodbye may still have answers on their way. */
+const FAREWELL_MS = 5_000;
+
 export interface DirectoryHooks {
   /** The own process's endpoint, if that server is here. */
   localEndpoint(member: AgentMember): RpcEndpoint<unknown> | undefined;
@@ -59,12 +63,15 @@ export interface DirectoryHooks {
 /** The live list of one service's servers, as its agent tells it. */
 export class Directory implements LinkWatcher {
   private readonly links: Links;
+  private readonly agenda: Agenda;
   private readonly hooks: DirectoryHooks;
   private readonly byMember = new Map<string, Server>();
   private readonly byId = new Map<string, Server>();
+  private readonly farewells = new Set<Alarm & { due(): void }>();
 
-  constructor(links: Links, hooks: DirectoryHooks) {
+  constructor(links: Links, agenda: Agenda, hooks: DirectoryHooks) {
     this.links = links;
+    this.agenda = agenda;
     this.hooks = hooks;
   }
 
@@ -97,6 +104,7 @@ export class Directory implements LinkWatcher {
 
   close(): void {
     for (const key of [...this.byMember.keys()]) this.drop(key);
+    for (const farewell of [...this.farewells]) farewell.due();
   }
 
   private put(member: AgentMember): void {
@@ -129,6 +137,26 @@ export class Directory implements LinkWatcher {
     this.elect(server.id);
     // Before those who depend on it look for another one.
     this.hooks.changed();
+    if (server.announcement.draining && server.dependents.size > 0) this.bidFarewell(server);
+    else this.finish(server);
+  }
+
+  /** It has finished what it had: its last answers may be slower than the news of its end. */
+  private bidFarewell(server: Server): void {
+    const farewell = {
+      dueMs: 0,
+      heapIndex: -1,
+      due: () => {
+        this.agenda.cancel(farewell);
+        this.farewells.delete(farewell);
+        this.finish(server);
+      },
+    };
+    this.farewells.add(farewell);
+    this.agenda.at(farewell, this.agenda.nowMs + FAREWELL_MS);
+  }
+
+  private finish(server: Server): void {
     for (const dependent of [...server.dependents]) dependent.serverGone(server);
     server.dependents.clear();
     if (server.link !== undefined) this.links.release(server.link, this);

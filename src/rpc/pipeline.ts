@@ -347,7 +347,8 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
 
   private onBroken(failure: RpcFailure): void {
     if (this.server !== undefined) this.server.failed++;
-    const isUnread = failure.kind !== 'unknown-outcome' && !this.isProven;
+    // Unavailable: what was not answered was not begun. Any other refusal is one of the stream, if it comes first.
+    const isUnread = failure.kind === 'unavailable' || (failure.kind !== 'unknown-outcome' && !this.isProven);
     const where = `${this.path} at ${this.server?.id}`;
     this.detach('forget');
     if (isUnread && failure.kind !== 'unavailable') {

@@ -121,6 +121,12 @@ export class ServedPipeline implements StreamCall<unknown>, ServedStream, Task {
     if (this.close()) this.parts.sink.failed(failure);
   }
 
+  /** Without requests that were begun it can say so, and the caller takes those on their way elsewhere. */
+  stop(failure: RpcFailure): void {
+    const isIdle = this.slots.length === 0;
+    this.failed(isIdle ? { kind: 'unavailable', detail: 'the server has stopped' } : failure);
+  }
+
   encode(slot: Slot, value: unknown): void {
     const { wire, method } = this.parts;
     const body = wire.encode(method.response, value, method.messageBytesMax);

@@ -42,6 +42,10 @@ abstract class Served implements StreamCall<unknown>, ServedStream {
     if (this.close()) this.parts.sink.failed(failure);
   }
 
+  stop(failure: RpcFailure): void {
+    this.failed(failure);
+  }
+
   protected finish(): void {
     if (this.close()) this.parts.sink.ended();
   }

@@ -20,8 +20,8 @@ export interface ServedStream {
   readonly pending: number;
   /** The server will go. */
   draining(): void;
-  /** The server stops. */
-  failed(failure: RpcFailure): void;
+  /** The server stops; what it has not answered fails so. */
+  stop(failure: RpcFailure): void;
 }
 
 /** A unary call that waits for its handler. */
@@ -78,7 +78,7 @@ export class ServedService {
   stop(): void {
     this.isClosing = true;
     for (const call of [...this.calls]) call.failed(STOPPED);
-    for (const stream of [...this.streams]) stream.failed(STOPPED);
+    for (const stream of [...this.streams]) stream.stop(STOPPED);
   }
 
   streamClosed(stream: ServedStream): void {

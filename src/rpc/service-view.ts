@@ -61,7 +61,7 @@ export class ServiceView implements Task {
     const { env, agenda, links } = parts;
     const onMalformed = (member: AgentMember) =>
       env.log.warn({ service, host: member.host, member: member.name }, 'not an announcement of a server');
-    this.directory = new Directory(links, {
+    this.directory = new Directory(links, agenda, {
       localEndpoint: member => parts.localEndpoint(member),
       changed: () => this.changed(),
       malformed: onMalformed,

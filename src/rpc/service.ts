@@ -155,7 +155,10 @@ function common<Request, Response>(spec: CommonSpec<Request, Response>) {
   const { request, response } = spec;
   const messageBytesMax = spec.messageBytesMax ?? MESSAGE_BYTES_MAX;
   const deadlineMs = spec.deadlineMs ?? DEADLINE_MS;
-  assert(messageBytesMax >= 1 && messageBytesMax <= MESSAGE_BYTES_MAX, 'messageBytesMax is at most MESSAGE_BYTES_MAX');
+  assert(
+    messageBytesMax >= 1 && messageBytesMax <= MESSAGE_BYTES_MAX,
+    'messageBytesMax is at most MESSAGE_BYTES_MAX',
+  );
   assert(deadlineMs > 0, 'deadlineMs is more than 0');
   return { request, response, idempotent: spec.idempotent ?? false, messageBytesMax, deadlineMs };
 }

@@ -78,6 +78,13 @@ class AgentReplica implements Agent {
     return map;
   }
 
+  /** What a newcomer hears from those who are there. */
+  copy(other: AgentReplica): void {
+    for (const [key, member] of other.known) this.known.set(key, member);
+    for (const [name, map] of other.maps)
+      for (const [key, value] of map.entries) this.map(name).entries.set(key, value);
+  }
+
   mapChanged(map: string, keys: readonly string[]): void {
     this.node.rpc.onAgentOutputs([{ kind: 'map-changed', agent: this.name, map, keys }]);
   }
@@ -151,13 +158,7 @@ export class Landscape {
         const agents = this.replicas.get(name) ?? new Map<Node, AgentReplica>();
         this.replicas.set(name, agents);
         const replica = agents.get(node) ?? new AgentReplica(name, node, this);
-        const other = [...agents.values()][0];
-        if (!agents.has(node) && other !== undefined) {
-          for (const member of other.members()) replica.known.set(`${member.host}/${member.name}`, member);
-          for (const [mapName, map] of other.maps) {
-            for (const [key, value] of map.entries) replica.map(mapName).entries.set(key, value);
-          }
-        }
+        if (!agents.has(node)) for (const other of agents.values()) replica.copy(other);
         agents.set(node, replica);
         return replica;
       },

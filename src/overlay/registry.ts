@@ -24,7 +24,7 @@ export interface RegistryObserver {
 }
 
 /** What is missing is seen for so long, milliseconds: its owner is here and has had time to write it again. */
-const HOLD_MS = 30_000;
+const HOLD_MS = 60_000;
 
 interface Registration {
   readonly stamp: number;

@@ -1,5 +1,5 @@
 /** So long after it a withdrawal is told, milliseconds: by then it is known to all who could have missed it. */
-const TOLD_MS = 60_000;
+const TOLD_MS = 120_000;
 
 /** Withdrawals told at once; of those beyond, others learn late. */
 const TOLD_MAX = 1_024;

@@ -29,6 +29,9 @@ class SimOverlay extends Overlay {
 const PAUSE_MS = 1_000;
 const STRICT_HOSTS_MAX = 20;
 
+/** After strange cuts some entries may have been out of the map, and held, for long. */
+const MURKY_MS = 60_000;
+
 /** A rider on every host of a cluster, and what must hold for all of them together. */
 export class Riders implements Upper {
   readonly mail = new Mail();
@@ -38,6 +41,7 @@ export class Riders implements Upper {
   isIdle = false;
   /** Nobody leaves or joins an agent: each time, the host's incarnation rises. */
   isSteady = false;
+  private murkyMs = Number.NEGATIVE_INFINITY;
   private cluster!: Cluster;
   private random!: SeededRandom;
 
@@ -74,7 +78,14 @@ export class Riders implements Upper {
   turn(host: SimHost, ready: Ready): void {
     const { agents } = ready as OverlayReady;
     for (const output of agents) this.trace(host, output);
-    this.riders.get(host.options.id)?.onTurn(agents);
+    this.riders.get(host.options.id)?.onTurn(agents, this.isMurky());
+  }
+
+  /** Or was, until a moment ago. */
+  private isMurky(): boolean {
+    const { nowMs } = this.cluster.world;
+    if (this.cluster.isMurky) this.murkyMs = nowMs;
+    return nowMs - this.murkyMs < MURKY_MS;
   }
 
   private trace({ node }: SimHost, output: AgentOutput): void {

@@ -12,6 +12,7 @@
  *   report.ts       the judgement and the tables
  *   machine.ts      what the figures were measured on
  *   micro.ts        a program of its own: the benchmark.js suites in micro/
+ *   rpc.ts          `npm run perf -- rpc`: calls between processes beside plain gRPC
  *
  * Invariants:
  * - A figure without its accounts does not count: a row in which ShoalMQ lost, repeated or disordered one message is
@@ -30,6 +31,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { describeMachine } from './machine.js';
 import { type Measurement, measure } from './measurement.js';
 import { judgeAll, markdownReport, type Setting, textReport } from './report.js';
+import { measureRpc } from './rpc.js';
 import { ROWS, type Row, type TargetName } from './scenarios.js';
 import { buildNative, ROOT, targetVersion } from './targets.js';
 
@@ -147,4 +149,5 @@ async function main(): Promise<void> {
 
 process.on('SIGINT', () => process.exit(130));
 process.on('SIGTERM', () => process.exit(143));
-await main();
+const [topic, ...rest] = process.argv.slice(2);
+await (topic === 'rpc' ? measureRpc(rest) : main());

@@ -227,7 +227,8 @@ class Pipe<Body> implements Task {
       this.isFull = false;
       this.reader.room();
     }
-    if (this.isEnded && !this.isPaused && !this.isClosed) {
+    // Told of room, the writer may have written and ended.
+    if (this.isEnded && this.waiting.length === 0 && !this.isPaused && !this.isClosed) {
       this.isClosed = true;
       this.reader.ended();
     }

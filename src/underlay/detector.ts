@@ -15,7 +15,7 @@ import type { View } from './view.js';
 const RELAYS_ASKED = 3;
 
 /** Hosts of a cluster of any size that probe a new suspect out of turn. */
-const CONFIRMERS = 4;
+const CONFIRMERS = 6;
 
 /** A relay's nack comes this share of the remaining time after it was asked, so that it is in time. */
 const NACK_SHARE = 0.8;

@@ -191,7 +191,8 @@ export class Joins {
   }
 
   /** A suspect speaks, so it can be heard, and may not know that it has to contradict. */
-  accuse({ record: { id, address } }: Member, incarnation: number): void {
+  accuse({ record: { id, address, incarnation: known }, suspicion }: Member): void {
+    const incarnation = suspicion?.incarnation ?? known;
     if (!this.notices.allows(id, this.env.clock.monotonicMs())) return;
     this.outbox.push(address, id, 'datagram', { kind: 'suspect', id, incarnation, by: this.own.id });
   }

@@ -177,8 +177,7 @@ export class Reception {
 
   private hear(member: Member, { wallMs, incarnation }: Packet, nowMs: number): void {
     const { suspicion } = member;
-    if (suspicion !== null && incarnation <= suspicion.incarnation)
-      this.parts.joins.accuse(member, suspicion.incarnation);
+    if (suspicion !== null && incarnation <= suspicion.incarnation) this.parts.joins.accuse(member);
     const clockSkewMs = wallMs - this.parts.env.clock.wallMs();
     if (member.link === null)
       member.link = { roundTripMs: -1, clockSkewMs, heardMs: nowMs, indirectOnly: 0, unmeasured: 0 };

@@ -12,8 +12,13 @@ const MAX_FACTOR = 6;
 /** Independent confirmations that bring the time-out down to its minimum (Lifeguard's k). */
 export const CONFIRMATIONS = 2;
 
-/** A suspect is reminded each so many probe intervals, for the first accusation may have gone into a cut. */
-const REMIND_INTERVALS = 5;
+/**
+ * A suspect is reminded each so many probe intervals, for the first accusation may have gone into a cut: more often in
+ * small clusters, where few do so.
+ */
+const REMIND_INTERVALS_MIN = 2;
+const REMIND_INTERVALS_MAX = 5;
+const HOSTS_PER_INTERVAL = 4;
 
 /** The last reminders come so many probe time-outs before the end. */
 const LAST_REMINDERS: readonly number[] = [3, 1.5];
@@ -32,7 +37,8 @@ export function suspicionMinMs(hosts: number, probeIntervalMs: number): number {
  * is alone with its suspicion therefore waits long enough to hear the refutation.
  *
  * Nobody is given up without having been reminded at the end, by a ping that says that it is suspected: the suspicion
- * may stem from a time when this host, or the suspect, was cut off.
+ * may stem from a time when this host, or the suspect, was cut off. Who reminds a suspect and hears nothing confirms the
+ * suspicion; so that of a host that is really dead soon has all its confirmations, also when half the cluster died.
  */
 export class Suspicion implements Timed {
   readonly member: Member;
@@ -44,6 +50,9 @@ export class Suspicion implements Timed {
   private startMs: number;
   private remindedMs: number;
   private lastReminders = 0;
+  /** It was reminded, and whether it answered has not been looked at yet. */
+  private isAsked = false;
+  private readonly remindEachMs: number;
   private readonly minMs: number;
   /** Confirmations that can be had: fewer than {@link CONFIRMATIONS} when there are not enough healthy hosts. */
   private wanted: number;
@@ -66,6 +75,8 @@ export class Suspicion implements Timed {
     this.remindedMs = startMs;
     this.minMs = suspicionMinMs(hosts, timing.probeIntervalMs);
     this.wanted = wanted;
+    const intervals = Math.max(REMIND_INTERVALS_MIN, hosts / HOSTS_PER_INTERVAL);
+    this.remindEachMs = timing.probeIntervalMs * Math.min(REMIND_INTERVALS_MAX, intervals);
   }
 
   /** False when the accuser is known or there are enough. */
@@ -88,22 +99,31 @@ export class Suspicion implements Timed {
     this.remindedMs += byMs;
   }
 
-  /** When the suspect is to be reminded, or given up if {@link isOver} then. */
+  /** When the suspect is to be judged, reminded, or given up if {@link isOver} then. */
   nextMs(): number {
-    const { probeIntervalMs, probeTimeoutMs } = this.timing;
+    const { probeTimeoutMs } = this.timing;
+    if (this.isAsked) return this.remindedMs + probeTimeoutMs;
     const endMs = this.endMs();
     const last = LAST_REMINDERS[this.lastReminders];
     if (last === undefined) return Math.max(endMs, this.remindedMs + probeTimeoutMs);
     const lastMs = Math.max(endMs - last * probeTimeoutMs, this.remindedMs + probeTimeoutMs);
-    return Math.min(lastMs, this.remindedMs + REMIND_INTERVALS * probeIntervalMs);
+    return Math.min(lastMs, this.remindedMs + this.remindEachMs);
   }
 
   /** True when the suspect was reminded to the last and did not answer. */
   isOver(nowMs: number): boolean {
-    return this.lastReminders === LAST_REMINDERS.length && nowMs >= this.nextMs();
+    return !this.isAsked && this.lastReminders === LAST_REMINDERS.length && nowMs >= this.nextMs();
+  }
+
+  /** True, once, when it was reminded and has not been heard since; `heardMs`: when it was heard last. */
+  isSilent(nowMs: number, heardMs: number): boolean {
+    if (!this.isAsked || nowMs < this.nextMs()) return false;
+    this.isAsked = false;
+    return heardMs < this.remindedMs;
   }
 
   onReminded(nowMs: number): void {
+    this.isAsked = true;
     const last = LAST_REMINDERS[this.lastReminders];
     if (last !== undefined && nowMs >= this.endMs() - last * this.timing.probeTimeoutMs)
       this.lastReminders += 1;

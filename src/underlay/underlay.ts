@@ -457,6 +457,7 @@ export class Underlay implements UnderlayMachine {
 
   onSuspectedByOthers(member: Member): void {
     this.detector.maybeConfirm(member);
+    if (this.view.isHeard(member)) this.joins.accuse(member);
   }
 
   onGone(record: HostRecord, reason: GoneReason): void {

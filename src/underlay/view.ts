@@ -18,6 +18,9 @@ export type AliveOutcome = 'new' | 'newer' | 'known' | 'disbelieved' | 'own' | '
 /** Suspicions that are under way at once. Hosts beyond that are suspected at a later probe. */
 const SUSPICIONS_MAX = 4_096;
 
+/** Less than the shortest time from the death of a host to its failure. */
+const HEARD_INTERVALS = 2.5;
+
 /** What the rest of the machine does about a change of the view. */
 export interface ViewObserver {
   onAdded(member: Member): void;
@@ -223,7 +226,10 @@ export class View {
     const { suspicions } = this;
     for (let due = suspicions.takeDue(nowMs); due; due = suspicions.takeDue(nowMs)) {
       const { member } = due;
-      if (due.isOver(nowMs)) {
+      if (due.isSilent(nowMs, member.link?.heardMs ?? Number.NEGATIVE_INFINITY)) {
+        this.suspicions.set(due, due.nextMs());
+        this.suspect(member.record.id, due.incarnation, this.own.id);
+      } else if (due.isOver(nowMs)) {
         this.counters.failures += 1;
         this.gone(member.record.id, due.incarnation, 'failed', this.own.id);
         onFailed(member.record);
@@ -243,7 +249,10 @@ export class View {
 
   // -- Gone ------------------------------------------------------------------------------------------------
 
-  /** True when this host itself had to contradict. */
+  /**
+   * True when this host itself had to contradict. That a host failed is not taken on another's word while it is heard
+   * here: the word may come from behind a cut that has just ended. It is a suspicion then.
+   */
   gone(id: HostId, incarnation: number, reason: GoneReason, by: HostId): boolean {
     if (!isIncarnation(incarnation)) return false;
     if (id === this.own.id) {
@@ -256,6 +265,8 @@ export class View {
     if (member !== undefined) {
       if (incarnation < member.record.incarnation && reason !== 'evicted') return false;
       if (isLeap(incarnation, member.record.incarnation)) return false;
+      if (reason === 'failed' && by !== this.own.id && this.isHeard(member))
+        return this.suspect(id, incarnation, by);
       this.bury(member, incarnation, reason);
     } else {
       const known = members.tombstone(id);
@@ -267,6 +278,13 @@ export class View {
     if (members.size > 0)
       this.rumours.add(id, { kind: 'gone', id, incarnation, reason, by }, this.hosts, false);
     return false;
+  }
+
+  /** Whether it spoke to this host lately: more lately than a host that failed could have. */
+  isHeard(member: Member): boolean {
+    const { link } = member;
+    if (link === null) return false;
+    return this.env.clock.monotonicMs() - link.heardMs < HEARD_INTERVALS * this.timing.probeIntervalMs;
   }
 
   private bury(member: Member, incarnation: number, reason: GoneReason): void {

@@ -121,9 +121,9 @@ export class Desk {
     return this;
   }
 
-  /** Brings hosts into the view, by rumour, and forgets what was said about it. */
+  /** Brings hosts into the view, by what the last of them says, and forgets what was said about it. */
   know(...names: readonly string[]): this {
-    for (const name of names) this.hear(names[0]!, { kind: 'alive', record: record(name) });
+    for (const name of names) this.hear(names.at(-1)!, { kind: 'alive', record: record(name) });
     this.run(0);
     this.take();
     this.takeEvents();

@@ -131,6 +131,21 @@ describe('the time-out of a suspicion (Lifeguard, section 4.2)', () => {
     expect(desk2.take().filter(line => line === 'b -> ping b suspected@0').length).toBeGreaterThanOrEqual(2);
   });
 
+  it('is confirmed by who reminds the suspect and hears nothing', () => {
+    const others = 'cdefghijklmnopqrstuvwxyz'.split('');
+    const desk = new Desk(2).know('b', ...others);
+    desk.hear('d', suspect(0, 20)).take();
+    for (let at = 0; at < 70; at++) {
+      for (const name of others)
+        desk.hear(name, { kind: 'ack', sequence: desk.sequence, target: record(name).id });
+      desk.run(100);
+    }
+    const said = desk.take();
+    expect(desk.machine.counters.probeFailures).toBe(0);
+    expect(said).toContain('b -> ping b suspected@0');
+    expect(said.filter(line => line.endsWith('suspect b@0 by a')).length).toBeGreaterThan(0);
+  });
+
   it('a suspect that is heard is told so', () => {
     const desk = known();
     desk.hear('d', suspect()).take();
@@ -140,6 +155,19 @@ describe('the time-out of a suspicion (Lifeguard, section 4.2)', () => {
 });
 
 describe('a host that is gone', () => {
+  it('by the word of others is but a suspect while it is heard here: they may have been cut off from it', () => {
+    const desk = known();
+    desk.hear('b', { kind: 'ack', sequence: 99, target: B }).run(500).take();
+    desk.takeEvents();
+    desk.hear('d', gone());
+    expect(desk.takeEvents()).toEqual(['suspected b@0']);
+    expect(desk.take()).toContain('b -> suspect b@0 by a');
+    desk.hear('b', alive({ incarnation: 1 }));
+    expect(desk.takeEvents()).toEqual(['trusted b@1']);
+    desk.hear('d', gone(1, 'left'));
+    expect(desk.takeEvents()).toEqual(['gone b@1 left']);
+  });
+
   it('is taken back at a higher incarnation only, and is told so once a second', () => {
     const desk = known();
     desk.hear('d', gone()).take();

@@ -10,6 +10,7 @@ import {
   tooLarge,
   unmarked,
 } from './grpc-wire.js';
+import type { Arriving } from './partial-messages.js';
 
 type NextCall = ConstructorParameters<typeof ServerInterceptingCall>[0];
 type Listener = Parameters<NextCall['start']>[0];
@@ -33,7 +34,7 @@ const ONE_MESSAGE = rpcFailure('aborted', 'a unary call carries one message');
  * A call that has arrived. It takes the place of the handlers that @grpc/grpc-js would run (as an interceptor may), and
  * so does without their Node streams, which would buffer 16 messages, whatever they weigh, before they push back.
  */
-export abstract class IncomingCall extends ServerInterceptingCall implements Listener {
+export abstract class IncomingCall extends ServerInterceptingCall implements Listener, Arriving {
   protected readonly call: NextCall;
   protected readonly owner: IncomingOwner;
   protected isOver = false;
@@ -42,6 +43,17 @@ export abstract class IncomingCall extends ServerInterceptingCall implements Lis
     super(call);
     this.call = call;
     this.owner = owner;
+  }
+
+  /** gRPC does not tell what it has of a message that is not complete, so its decoder is looked into. */
+  get partialBytes(): number {
+    const { decoder } = this.call as { decoder?: { readMessageSize: number; readMessageRemaining: number } };
+    if (decoder === undefined || decoder.readMessageRemaining === 0) return 0;
+    return decoder.readMessageSize - decoder.readMessageRemaining;
+  }
+
+  get peer(): string {
+    return this.call.getPeer();
   }
 
   override start(): void {

@@ -16,6 +16,7 @@ import {
   STREAM_PATH,
   UNARY_PATH,
 } from './grpc-wire.js';
+import { heaviestConnection, PARTIAL_LOOK_MS } from './partial-messages.js';
 
 export interface GrpcServerOptions {
   readonly host: string;
@@ -26,12 +27,16 @@ export interface GrpcServerOptions {
   readonly limits?: Partial<GrpcLimits> | undefined;
   /** Connections at a time; further ones are closed at once. Default 1,024. */
   readonly connectionsMax?: number | undefined;
+  /** Bytes of requests that are not complete, of all connections. Default 128 MiB. */
+  readonly partialBytesMax?: number | undefined;
 }
 
 export interface GrpcServerCounters {
   accepted: number;
   refusedAtLimit: number;
   tlsFailed: number;
+  /** Closed since too much of what they sent was not complete. */
+  crowdedOut: number;
   calls: number;
 }
 
@@ -50,12 +55,22 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 export class GrpcServer implements IncomingOwner {
   readonly limits: GrpcLimits;
   readonly endpoint: RpcEndpoint;
-  readonly counters: GrpcServerCounters = { accepted: 0, refusedAtLimit: 0, tlsFailed: 0, calls: 0 };
+  readonly counters: GrpcServerCounters = {
+    accepted: 0,
+    refusedAtLimit: 0,
+    tlsFailed: 0,
+    crowdedOut: 0,
+    calls: 0,
+  };
+  /** Once it listens. */
+  port = 0;
   private readonly listener: NetServer;
   private readonly server: Server;
   private readonly destinations = new DestinationReader();
-  private readonly sockets = new Set<Socket>();
+  /** By remote address and port, as gRPC names the peers of calls. */
+  private readonly sockets = new Map<string, Socket>();
   private readonly running = new Set<IncomingCall>();
+  private readonly looking: NodeJS.Timeout;
   private ending: Promise<void> | undefined;
 
   private constructor(endpoint: RpcEndpoint, options: GrpcServerOptions) {
@@ -68,6 +83,7 @@ export class GrpcServer implements IncomingOwner {
     const { injectConnection } = this.server.createConnectionInjector(ServerCredentials.createInsecure());
     this.listener = this.makeListener(options.tls, injectConnection);
     this.listener.maxConnections = options.connectionsMax ?? CONNECTIONS_MAX;
+    this.looking = setInterval(() => this.look(options.partialBytesMax), PARTIAL_LOOK_MS).unref();
     this.listener.on('drop', () => {
       this.counters.refusedAtLimit++;
     });
@@ -78,10 +94,6 @@ export class GrpcServer implements IncomingOwner {
     const server = new GrpcServer(endpoint, options);
     await server.bind(options.host, options.port);
     return server;
-  }
-
-  get port(): number {
-    return (this.listener.address() as AddressInfo).port;
   }
 
   get connections(): number {
@@ -148,10 +160,11 @@ export class GrpcServer implements IncomingOwner {
   private makeListener(tls: StreamTls | undefined, inject: (socket: Socket) => void): NetServer {
     const accept = (socket: Socket): void => {
       this.counters.accepted++;
-      this.sockets.add(socket);
+      const peer = `${socket.remoteAddress}:${socket.remotePort}`;
+      this.sockets.set(peer, socket);
       socket.setNoDelay(true);
       socket.on('error', nothing);
-      socket.once('close', () => this.sockets.delete(socket));
+      socket.once('close', () => this.sockets.delete(peer));
     };
     if (tls === undefined)
       return createServer(socket => {
@@ -179,24 +192,37 @@ export class GrpcServer implements IncomingOwner {
       this.listener.once('error', (error: NodeJS.ErrnoException) => {
         const code = error.code === 'EADDRINUSE' ? 'SHOAL_LISTEN_IN_USE' : 'SHOAL_LISTEN_FAILED';
         const message = `rpc: cannot listen on ${host}:${port} (${error.code})`;
+        clearInterval(this.looking);
         reject(new ShoalError(code, message, { cause: error }));
       });
-      this.listener.listen({ host, port, backlog: BACKLOG }, resolve);
+      this.listener.listen({ host, port, backlog: BACKLOG }, () => {
+        this.port = (this.listener.address() as AddressInfo).port;
+        resolve();
+      });
     });
   }
 
   private async end(graceMs: number): Promise<void> {
+    // The listener is closed when the last connection is; gRPC may wait for sessions that are no more.
     const closed = new Promise(resolve => this.listener.close(resolve));
     const timer = setTimeout(() => this.breakOff(), graceMs);
-    await new Promise<void>(resolve => this.server.tryShutdown(() => resolve()));
-    this.breakOff();
+    this.server.tryShutdown(nothing);
     await closed;
     clearTimeout(timer);
+    this.breakOff();
+  }
+
+  private look(partialBytesMax: number | undefined): void {
+    const peer = heaviestConnection(this.running, partialBytesMax);
+    if (peer === undefined) return;
+    this.counters.crowdedOut++;
+    this.sockets.get(peer)?.destroy();
   }
 
   private breakOff(): void {
+    clearInterval(this.looking);
     this.server.forceShutdown();
-    for (const socket of this.sockets) socket.destroy();
+    for (const socket of this.sockets.values()) socket.destroy();
   }
 }
 

@@ -89,7 +89,7 @@ export interface CallEnd {
 export function failureOf({ status: end, isUnsent, isUnary }: CallEnd, address: string): RpcFailure {
   const said = end.metadata.get(FAILURE_KEY)[0];
   if (isFailureCode(said)) return { kind: said, detail: end.details };
-  const detail = `${address}: ${end.details}`;
+  const detail = `${address}: ${plainWords(end.details)}`;
   switch (end.code) {
     case status.DEADLINE_EXCEEDED:
       return { kind: 'deadline', detail };
@@ -103,6 +103,18 @@ export function failureOf({ status: end, isUnsent, isUnary }: CallEnd, address: 
       break;
   }
   return { kind: isUnsent ? 'unavailable' : 'unknown-outcome', detail };
+}
+
+/** gRPC's words without its times, empty notes and OpenSSL's numbers. A TLS peer that hangs up leaves no words at all. */
+function plainWords(details: string): string {
+  return details
+    .replace(/\s*Resolution note:\s*$/, '')
+    .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)/, '')
+    .replace(/[\dA-F]+:error:[\dA-F]+:([^:]*):[^:]*:([^:]*):\S*\s*/, '$1: $2')
+    .replace(
+      /Last error: Failed to connect\.?$/,
+      'The server hung up: does it speak TLS, and take this certificate?',
+    );
 }
 
 /** @grpc/grpc-js 1.14 drops the reset's code on the way up, and makes these words of REFUSED_STREAM alone. */

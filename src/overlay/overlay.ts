@@ -47,7 +47,7 @@ import { CHANNEL } from './links.js';
  *
  * - An owner writes its entry again, under its old stamp, when it finds it missing. If a later write has taken its
  *   place the owner gives it up.
- * - An entry that goes missing while its owner is here is still seen for a minute, for that is what a healed cut looks
+ * - An entry that goes missing while its owner is here is still seen for 10 s, for that is what a healed cut looks
  *   like: the other half had removed the entries of this one. What an owner withdraws, it names in an entry of its
  *   own, and that goes out of sight at once. So nobody flickers while halves are joined.
  * - Entries of hosts that have been out of the landscape for 15 s are removed by one of it (rendezvous). Later each

@@ -24,7 +24,10 @@ export interface RegistryObserver {
 }
 
 /** What is missing is seen for so long, milliseconds: its owner is here and has had time to write it again. */
-const HOLD_MS = 60_000;
+const HOLD_MS = 10_000;
+
+/** A hold that ends so late did so while this host did not run, and heard nothing: it begins again. */
+const LATE_MS = 1_000;
 
 interface Registration {
   readonly stamp: number;
@@ -62,6 +65,8 @@ export class Registry {
   private readonly holds = new Map<string, number>();
   private readonly absentees: Absentees;
   private wasClosed = false;
+  /** The latest stamp of a write of this host. */
+  private drawn = 0;
 
   constructor(context: Context, landscape: ReadonlySet<HostId>, observer: RegistryObserver) {
     this.context = context;
@@ -128,7 +133,8 @@ export class Registry {
   /** Later than all this host has drawn or seen, and than what is overwritten. */
   private nextStamp(overwritten: number): number {
     const { clock, env } = this.context;
-    return Math.max(clock.next(env.clock.wallMs()), overwritten + 1);
+    this.drawn = Math.max(clock.next(env.clock.wallMs()), overwritten + 1, this.drawn + 1);
+    return this.drawn;
   }
 
   private withdraw(name: string): void {
@@ -216,6 +222,7 @@ export class Registry {
     }
     for (const [name, untilMs] of this.holds) {
       if (untilMs > nowMs) break;
+      if (nowMs - untilMs > LATE_MS) this.holds.delete(name);
       this.look(name);
     }
     this.settle();

@@ -30,7 +30,7 @@ const PAUSE_MS = 1_000;
 const STRICT_HOSTS_MAX = 20;
 
 /** After strange cuts some entries may have been out of the map, and held, for long. */
-const MURKY_MS = 60_000;
+const MURKY_MS = 30_000;
 
 /** A rider on every host of a cluster, and what must hold for all of them together. */
 export class Riders implements Upper {

@@ -20,8 +20,8 @@ export const VALUE_BYTES_MAX = 16_384;
 /** Members and entries of all maps of one agent, above which this host writes no new ones. */
 export const ENTRIES_MAX = 32_768;
 
-/** A stream packet of the underlay (1 MiB) less what stands around the bytes. */
-export const MESSAGE_BYTES_MAX = 1_047_552;
+/** A stream packet of the underlay (1 MiB) less what stands around the bytes, the longest names included. */
+export const MESSAGE_BYTES_MAX = 1_046_528;
 
 /** What one link may hold unacknowledged, and all links of a host together; `full` above. */
 export const LINK_BYTES_MAX = 4_194_304;

@@ -155,7 +155,7 @@ describe('messages', () => {
     expect(cluster.act(hosts[0]!, () => sendText(agents[0]!, hosts[1]!, 'more'))).toBe('sent');
     const larger = new Uint8Array(MESSAGE_BYTES_MAX + 1);
     expect(() => agents[0]!.unicast('peer', hosts[1]!.id, 'peer', larger, 'reliable')).toThrow(
-      'at most 1047552 bytes',
+      'at most 1046528 bytes',
     );
   });
 

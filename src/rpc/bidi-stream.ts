@@ -46,8 +46,7 @@ export class BidiStream<Request, Response> implements Dependent, Task {
       return;
     }
     this.server = picked;
-    picked.begun++;
-    picked.dependents.add(this);
+    picked.join(this);
     const call = { deadlineMs: Number.POSITIVE_INFINITY, tenant, server: picked.id };
     this.stream = picked.endpoint.stream(path, call, {
       message: body => this.onMessage(body),
@@ -130,7 +129,7 @@ export class BidiStream<Request, Response> implements Dependent, Task {
   private finish(): boolean {
     if (this.isOver) return false;
     this.isOver = true;
-    this.server?.dependents.delete(this);
+    this.server?.leave(this);
     return true;
   }
 }

@@ -20,8 +20,10 @@ export class Server {
   readonly link: Link | undefined;
   readonly endpoint: RpcEndpoint<unknown>;
   readonly wire: Wire;
+  readonly isLocal: boolean;
   readonly dependents = new Set<Dependent>();
-  /** Calls and streams begun here since it is known, and calls that ended without an answer. */
+  /** Calls and streams that are open; begun since it is known; ended by a failure. */
+  underWay = 0;
   begun = 0;
   failed = 0;
 
@@ -33,14 +35,22 @@ export class Server {
     this.link = isLink ? at : undefined;
     this.endpoint = (isLink ? at.channel : at) as RpcEndpoint<unknown>;
     this.wire = isLink ? BYTES : VALUES;
+    this.isLocal = !isLink;
   }
 
   get id(): string {
     return this.announcement.id;
   }
 
-  get isLocal(): boolean {
-    return this.link === undefined;
+  /** Something has begun here that ends with the server. */
+  join(dependent: Dependent): void {
+    this.begun++;
+    this.underWay++;
+    this.dependents.add(dependent);
+  }
+
+  leave(dependent: Dependent): void {
+    if (this.dependents.delete(dependent)) this.underWay--;
   }
 
   /** Whether new work may go there. */
@@ -158,7 +168,6 @@ export class Directory implements LinkWatcher {
 
   private finish(server: Server): void {
     for (const dependent of [...server.dependents]) dependent.serverGone(server);
-    server.dependents.clear();
     if (server.link !== undefined) this.links.release(server.link, this);
   }
 

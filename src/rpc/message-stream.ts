@@ -143,8 +143,7 @@ export class MessageStream<Request, Response> implements Alarm, Mover, Dependent
     const isFirst = this.lastServer === undefined;
     this.server = picked;
     this.lastServer = picked;
-    picked.begun++;
-    picked.dependents.add(this);
+    picked.join(this);
     const call = { deadlineMs: Number.POSITIVE_INFINITY, tenant, server: picked.id };
     const stream = picked.endpoint.stream(path, call, this.makeSink(picked));
     this.stream = stream;
@@ -198,7 +197,7 @@ export class MessageStream<Request, Response> implements Alarm, Mover, Dependent
 
   private detach(): void {
     this.stream?.cancel();
-    this.server?.dependents.delete(this);
+    this.server?.leave(this);
     this.server = undefined;
     this.stream = undefined;
     this.stale += this.unacknowledged;

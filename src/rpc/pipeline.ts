@@ -197,8 +197,7 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
     this.isProven = false;
     this.isBlocked = false;
     this.heardMs = agenda.nowMs;
-    picked.begun++;
-    picked.dependents.add(this);
+    picked.join(this);
     const call = { deadlineMs: this.deadlineMs, tenant, server: picked.id };
     this.sink = this.makeSink();
     this.stream = picked.endpoint.stream(this.path, call, this.sink);
@@ -403,7 +402,7 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
   private detach(how: 'end' | 'cancel' | 'forget'): void {
     if (how === 'end') this.stream?.end();
     else if (how === 'cancel') this.stream?.cancel();
-    this.server?.dependents.delete(this);
+    this.server?.leave(this);
     this.server = undefined;
     this.stream = undefined;
     this.sink = undefined;

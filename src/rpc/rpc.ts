@@ -1,4 +1,3 @@
-import { assert } from '../base/assert.js';
 import type { Env } from '../base/env.js';
 import type { Agent, AgentOutput } from '../overlay/agent.js';
 import type { HostId } from '../underlay/message.js';
@@ -9,6 +8,7 @@ import { Drain, type DrainOptions } from './drain.js';
 import type { Handlers } from './handler.js';
 import { InProcessChannel } from './in-process.js';
 import { Links } from './link.js';
+import { Registry } from './registry.js';
 import { SERVER_LIMITS, ServedService, type ServerLimits } from './served.js';
 import { Endpoint } from './server.js';
 import type { Methods, Service } from './service.js';
@@ -25,7 +25,7 @@ import { BYTES, VALUES } from './wire.js';
  * | client.ts | `Client`: a caller for each method |
  * | unary-call.ts, pipeline.ts, message-stream.ts, bidi-stream.ts | the client's side of the four kinds of methods |
  * | handler.ts | `Handlers`: what has to be written to serve a service |
- * | server.ts, served.ts, served-*.ts | the server's side of the four kinds |
+ * | server.ts, registry.ts, served.ts, served-*.ts | the server's side of the four kinds |
  * | drain.ts | how a server goes |
  * | transport.ts | `RpcTransport`, `RpcEndpoint`: how calls travel; implementations in-process.ts and io/ |
  * | wire.ts | values to bodies and back: bytes to other processes, the values themselves within this one |
@@ -120,8 +120,7 @@ export class Rpc {
   private readonly agenda: Agenda;
   private readonly links: Links;
   private readonly views = new Map<string, ServiceView>();
-  /** By service and server id. */
-  private readonly served = new Map<string, ServedService>();
+  private readonly registry = new Registry();
   private readonly local: InProcessChannel<unknown>;
 
   constructor(options: RpcOptions) {
@@ -132,11 +131,9 @@ export class Rpc {
       wake: dueMs => options.wake?.(dueMs),
     });
     this.links = new Links(options.transport, this.agenda, env.random);
-    const lookup = {
-      find: (service: string, id: string) => this.served.get(servedKey(service, id)),
-    };
-    this.endpoint = new Endpoint(BYTES, lookup) as RpcEndpoint;
-    this.local = new InProcessChannel<unknown>(options.address, new Endpoint(VALUES, lookup), this.agenda);
+    this.endpoint = new Endpoint(BYTES, this.registry) as RpcEndpoint;
+    const values = new Endpoint(VALUES, this.registry);
+    this.local = new InProcessChannel<unknown>(options.address, values, this.agenda);
   }
 
   /** A typed client; as many as one likes, they share what they know of the servers. */
@@ -146,8 +143,6 @@ export class Rpc {
 
   /** Serves it from now on, and tells the cluster. Throws AssertionError for an id that this node serves already. */
   serve<M extends Methods>(service: Service<M>, handlers: Handlers<M>, options: ServeOptions): RunningServer {
-    const key = servedKey(service.name, options.id);
-    assert(!this.served.has(key), `${key} is served already`);
     const announcement: Announcement = {
       id: options.id,
       address: this.options.address,
@@ -159,10 +154,10 @@ export class Rpc {
     const limits = options.limits ?? SERVER_LIMITS;
     const served = new ServedService(service, handlers, announcement, limits, this.agenda);
     const view = this.view(service.name);
-    this.served.set(key, served);
+    this.registry.add(served);
     view.announce(announcement);
     const drain = new Drain(served, this.agenda, view);
-    const forget = () => this.served.delete(key);
+    const forget = () => this.registry.delete(served);
     return {
       id: options.id,
       drain: (drainOptions, done) =>
@@ -189,7 +184,7 @@ export class Rpc {
         links: this.links,
         used,
         localEndpoint: member =>
-          member.host === self && this.served.has(servedKey(service, member.name)) ? this.local : undefined,
+          member.host === self && this.registry.has(service, member.name) ? this.local : undefined,
       });
       this.views.set(service, view);
       used();
@@ -224,15 +219,17 @@ export class Rpc {
     return {
       agenda: this.agenda.size,
       links: this.links.size,
-      served: this.served.size,
+      served: this.registry.size,
       views: this.views.size,
     };
   }
 
   /** Ends everything: servers are deregistered, calls under way fail. */
   close(): void {
-    for (const served of this.served.values()) served.stop();
-    this.served.clear();
+    for (const served of this.registry.all()) {
+      served.stop();
+      this.registry.delete(served);
+    }
     for (const [service, view] of this.views) {
       view.close();
       this.options.overlay.unhost(agentName(service));
@@ -247,8 +244,4 @@ const AGENT_PREFIX = 'rpc.';
 
 function agentName(service: string): string {
   return AGENT_PREFIX + service;
-}
-
-function servedKey(service: string, id: string): string {
-  return `${service}/${id}`;
 }

@@ -164,8 +164,7 @@ export class ServiceView implements Task {
 }
 
 function rowOf(server: Server): ServerRow {
-  const { announcement, host, isLocal, link, begun, failed } = server;
-  const underWay = server.dependents.size;
+  const { announcement, host, isLocal, link, underWay, begun, failed } = server;
   return { announcement, host, isLocal, isBroken: link?.isBroken === true, underWay, begun, failed };
 }
 

@@ -31,6 +31,7 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
   private readonly scope: UnaryScope<Request, Response>;
   private readonly request: Request;
   private readonly tenant: string;
+  private readonly deadlineMs: number;
   private readonly deadlineAtMs: number;
   private readonly tell: (result: RpcResult<Response>) => void;
   /** Where it is under way, and where it was last. */
@@ -57,6 +58,7 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
     this.scope = scope;
     this.request = request;
     this.tenant = tenant;
+    this.deadlineMs = deadlineMs;
     this.deadlineAtMs = scope.context.agenda.nowMs + deadlineMs;
     this.tell = done;
     scope.open++;
@@ -142,9 +144,15 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
     this.server = picked;
     this.lastServer = picked;
     picked.begun++;
-    picked.dependents.add(this);
-    agenda.at(this, this.deadlineAtMs);
-    const call = { deadlineMs: this.deadlineAtMs - agenda.nowMs, tenant: this.tenant, server: picked.id };
+    picked.underWay++;
+    // In the own process the server itself ends its calls, in time and when it goes: nothing else is needed.
+    if (picked.isLocal) agenda.cancel(this);
+    else {
+      picked.dependents.add(this);
+      agenda.at(this, this.deadlineAtMs);
+    }
+    const remainingMs = isFirst ? this.deadlineMs : this.deadlineAtMs - agenda.nowMs;
+    const call = { deadlineMs: remainingMs, tenant: this.tenant, server: picked.id };
     this.link = picked.endpoint.unary(path, this.body, call, this);
   }
 
@@ -187,7 +195,11 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
   }
 
   private release(): void {
-    this.server?.dependents.delete(this);
+    const { server } = this;
+    if (server !== undefined) {
+      server.underWay--;
+      if (!server.isLocal) server.dependents.delete(this);
+    }
     this.server = undefined;
     this.link = undefined;
   }

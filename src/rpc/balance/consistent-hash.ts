@@ -8,10 +8,11 @@ const KEY_SEED = 0x2c1b3c6d;
  * of equal weight are compared by their draws alone, so a pick costs one mix a candidate and one logarithm a weight.
  * Nobody moves but the keys of whoever came, went or changed its weight; the spread is that of chance.
  *
- * Compared by perf/micro/rpc.bench.ts with a ring of 100 points for each unit of weight, as BifroMQ has it: the ring
- * is faster from some hundred servers on, but takes milliseconds and megabytes to build at each change of each
- * tenant's groups, and spreads keys worse (one standard deviation of a share is 10 % of it, here that of the keys
- * themselves). Bounded loads would move keys that nobody left, and callers do not share their loads anyway.
+ * Compared by perf/micro/rpc.bench.ts with a ring of 100 points for each unit of weight, as BifroMQ has it: of 300
+ * servers the ring picks in 0.1 µs and this in 1 µs, which a call across the network does not notice; but the ring takes
+ * 26 ms to build where this takes 0.04, after every change and for every directive. It also spreads keys worse: with
+ * 100 points a share is off by 10 % (one standard deviation), here by no more than chance makes of the keys themselves.
+ * Bounded loads would move keys that nobody left, and callers do not know each other's loads anyway.
  */
 export class ConsistentHash {
   /** Hashes of the candidates, those of equal weight side by side. */

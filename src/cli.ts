@@ -3,7 +3,7 @@ import { Command, Option } from 'commander';
 import { stringify } from 'yaml';
 import { ShoalError } from './base/errors.js';
 import { addClusterCommands } from './node/cluster-commands.js';
-import { assertSecureCluster, readClusterKeys, readClusterTls } from './node/cluster-config.js';
+import { assertSecureCluster, assertSecureRpc, readClusterKeys, readTls } from './node/cluster-config.js';
 import { type Config, loadConfig, withoutSecrets } from './node/config.js';
 import { configTable } from './node/config-keys.js';
 import { createLog } from './node/log.js';
@@ -71,6 +71,7 @@ async function start(options: ConfigOptions): Promise<void> {
   const config = configOf(options);
   assertSecure(config);
   assertSecureCluster(config);
+  assertSecureRpc(config);
   const log = createLog(config.log, 'main');
   const { startNode } = await import('./node/node.js');
   const starting = startNode(config, log);
@@ -95,8 +96,10 @@ async function checkConfig(options: ConfigOptions): Promise<void> {
   process.stdout.write(stringify(withoutSecrets(config)));
   assertSecure(config);
   assertSecureCluster(config);
+  assertSecureRpc(config);
   readClusterKeys(config);
-  readClusterTls(config);
+  readTls(config, 'cluster');
+  readTls(config, 'rpc');
   const clock = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
   const log = createLog(config.log, 'main');
   const auth = await openAuth(config, { clock, log, random: { u32: () => 0 } });

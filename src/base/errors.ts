@@ -17,6 +17,8 @@ export const ERRORS = {
   SHOAL_TLS_CERTIFICATE: 'Check that the certificate and key files exist, are PEM, and belong together.',
   SHOAL_INSECURE_CLUSTER:
     'Give all hosts the same cluster.keyFile (openssl rand -base64 32 > FILE), bind cluster.host to 127.0.0.1, or say cluster.insecure: true outright.',
+  SHOAL_INSECURE_RPC:
+    'Give all hosts certificates of one authority (rpc.tls.certFile, keyFile and caFile), bind rpc.host to 127.0.0.1, or say cluster.insecure: true outright.',
   SHOAL_CLUSTER_KEY:
     'Make cluster.keyFile by "openssl rand -base64 32 > FILE", the same on all hosts; a pass phrase of 16 characters or more does as well.',
   SHOAL_CLUSTER_ADDRESS:

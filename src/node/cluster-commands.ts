@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ShoalError } from '../base/errors.js';
 import { type AdminPort, askAdmin, findAdmin } from './admin-client.js';
-import type { Finding } from './cluster-doctor.js';
 import { findingsText, membersText } from './cluster-table.js';
 import type { MemberRow, MembersReport } from './cluster-view.js';
 import type { Config } from './config.js';
+import type { Finding } from './finding.js';
 import { report } from './report.js';
 
 /** The commands `shoalmq cluster …`. They ask a running node through its administration port. */

@@ -8,7 +8,7 @@ import type { StreamTls } from '../underlay/io/stream-tls.js';
 import type { Config } from './config.js';
 import { isLoopback } from './security.js';
 
-/** The rules of `cluster.*` and `admin.*` that no single key can tell. */
+/** The rules of `cluster.*`, `rpc.*` and `admin.*` that no single key can tell. */
 
 type ClusterKeyName = `cluster.${'key' | 'previousKey' | 'keyFile' | 'previousKeyFile'}`;
 
@@ -49,17 +49,26 @@ export function resolveCluster(
   }
   if (!hasKey(config) && (cluster.previousKey ?? cluster.previousKeyFile) !== undefined)
     faults.push('cluster.previousKey is set without cluster.key, allowed is both or cluster.key alone');
-  const { certFile, keyFile, caFile } = cluster.tls;
-  if (
-    (certFile === undefined) !== (keyFile === undefined) ||
-    (caFile !== undefined && certFile === undefined)
-  )
-    faults.push('cluster.tls wants certFile and keyFile together, and caFile only with them');
+  resolveRpc(config);
+  for (const section of ['cluster', 'rpc'] as const) {
+    const { certFile, keyFile, caFile } = config[section].tls;
+    if (
+      (certFile === undefined) !== (keyFile === undefined) ||
+      (caFile !== undefined && certFile === undefined)
+    )
+      faults.push(`${section}.tls wants certFile and keyFile together, and caFile only with them`);
+  }
   if (cluster.probeTimeoutMs >= cluster.probeIntervalMs) {
     faults.push(
       `cluster.probeTimeoutMs is ${cluster.probeTimeoutMs} ${from('cluster.probeTimeoutMs')}, allowed is less than cluster.probeIntervalMs (${cluster.probeIntervalMs})`,
     );
   }
+}
+
+/** Calls go where gossip goes, and under the same certificates, unless something else is said. */
+function resolveRpc({ cluster, rpc }: Config): void {
+  if (rpc.host === 'auto') rpc.host = cluster.host;
+  if (Object.values(rpc.tls).every(file => file === undefined)) rpc.tls = { ...cluster.tls };
 }
 
 /** What `cluster.advertise` says; undefined when it is no address, or one that means another thing elsewhere. */
@@ -93,6 +102,20 @@ export function assertSecureCluster(config: Config): void {
   throw new ShoalError(
     'SHOAL_INSECURE_CLUSTER',
     `cluster.host would let anybody who reaches ${formatAddress(host, port)} into the cluster without a key`,
+  );
+}
+
+/**
+ * The same for calls between nodes: `cluster.key` does not cover them, only an authority keeps strangers out.
+ *
+ * @throws ShoalError SHOAL_INSECURE_RPC.
+ */
+export function assertSecureRpc(config: Config): void {
+  const { host, port, tls } = config.rpc;
+  if (!isClustered(config) || isLoopback(host) || tls.caFile !== undefined || config.cluster.insecure) return;
+  throw new ShoalError(
+    'SHOAL_INSECURE_RPC',
+    `rpc.host would let anybody who reaches ${formatAddress(host, port)} call this node: rpc.tls has no caFile`,
   );
 }
 
@@ -139,19 +162,19 @@ function readSecret(name: ClusterKeyName, file: string): string {
 }
 
 /** @throws ShoalError SHOAL_TLS_CERTIFICATE when a file cannot be read. */
-export function readClusterTls({ cluster }: Config): StreamTls | undefined {
-  const { certFile, keyFile, caFile } = cluster.tls;
+export function readTls(config: Config, section: 'cluster' | 'rpc'): StreamTls | undefined {
+  const { certFile, keyFile, caFile } = config[section].tls;
   if (certFile === undefined || keyFile === undefined) return undefined;
-  const cert = readPem('certFile', certFile);
-  const key = readPem('keyFile', keyFile);
-  return { cert, key, ...(caFile === undefined ? {} : { ca: readPem('caFile', caFile) }) };
+  const cert = readPem(`${section}.tls.certFile`, certFile);
+  const key = readPem(`${section}.tls.keyFile`, keyFile);
+  return { cert, key, ...(caFile === undefined ? {} : { ca: readPem(`${section}.tls.caFile`, caFile) }) };
 }
 
-function readPem(name: 'certFile' | 'keyFile' | 'caFile', file: string): Buffer {
+function readPem(name: string, file: string): Buffer {
   try {
     return readFileSync(file);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new ShoalError('SHOAL_TLS_CERTIFICATE', `cannot read cluster.tls.${name}: ${reason}`, { cause });
+    throw new ShoalError('SHOAL_TLS_CERTIFICATE', `cannot read ${name}: ${reason}`, { cause });
   }
 }

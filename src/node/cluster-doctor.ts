@@ -2,14 +2,20 @@ import type { SeedResolution } from '../underlay/io/resolve.js';
 import type { Address } from '../underlay/message.js';
 import type { Refusal, SeedState } from '../underlay/underlay.js';
 import type { Reached } from './cluster-reach.js';
-import type { LostRow, MemberRow, MembersReport } from './cluster-view.js';
-
-/** One thing that looks wrong (or, a `note`, that is worth knowing), in plain words, and what to do about it. */
-export interface Finding {
-  readonly severity: 'wrong' | 'note';
-  readonly what: string;
-  readonly remedy: string;
-}
+import type { MemberRow, MembersReport } from './cluster-view.js';
+import { callFindings, elsewhere, type Peers } from './doctor-calls.js';
+import {
+  clean,
+  duration,
+  type Finding,
+  list,
+  NAMES_MAX,
+  nameOf,
+  note,
+  since,
+  tcpWords,
+  wrong,
+} from './finding.js';
 
 /** What one node knows. It sees its own links only: its neighbours may have other troubles, so ask them as well. */
 export interface Known {
@@ -25,6 +31,7 @@ export interface Known {
 export interface Patient extends Known {
   /** TCP connections tried just now. */
   readonly reached: ReadonlyMap<Address, Reached>;
+  readonly peers: Peers;
 }
 
 /** Clocks that differ by more are told of, milliseconds. */
@@ -39,15 +46,19 @@ const HEALTH_ILL = 2;
 /** Before a host without a round-trip time is called unreachable: three turns of the probe list and this. */
 const GRACE_MS = 5_000;
 
-const NAMES_MAX = 8;
-
 /** Never empty-handed on purpose: no finding means that all that can be seen from here is well. */
 export function diagnose(patient: Patient): Finding[] {
   if (patient.report.standing !== 'member') return [outOfCluster(patient.report)];
+  const own = ownFindings(patient);
+  return [...own, ...elsewhere(patient, own)];
+}
+
+function ownFindings(patient: Patient): Finding[] {
   return [
     ...ownHealth(patient),
     ...seeds(patient),
     ...patient.report.members.flatMap(member => link(member, patient)),
+    ...callFindings(patient),
     ...lost(patient),
     ...refused(patient),
     ...clocks(patient),
@@ -55,14 +66,6 @@ export function diagnose(patient: Patient): Finding[] {
     ...versions(patient.report),
     ...solitude(patient),
   ];
-}
-
-function wrong(what: string, remedy: string): Finding {
-  return { severity: 'wrong', what, remedy };
-}
-
-function note(what: string, remedy: string): Finding {
-  return { severity: 'note', what, remedy };
 }
 
 function outOfCluster({ standing }: MembersReport): Finding {
@@ -139,14 +142,6 @@ function seedRemedy(reached: Reached | undefined): string {
   return 'Check that the machine is up, that the address is right, and that firewalls let UDP and TCP through on that port.';
 }
 
-function tcpWords(reached: Reached | undefined): string {
-  if (reached === 'open') return 'TCP gets through to it right now.';
-  if (reached === 'refused') return 'Its machine answers, but nobody listens on that port.';
-  if (reached === 'silent') return 'TCP does not get through to it either: no answer.';
-  if (reached === 'no-way') return 'TCP does not get through to it either: no route, or no such name.';
-  return '';
-}
-
 // -- Links -------------------------------------------------------------------------------------------------
 
 function link(member: MemberRow, { report, probeIntervalMs, reached }: Patient): Finding[] {
@@ -171,7 +166,8 @@ function link(member: MemberRow, { report, probeIntervalMs, reached }: Patient):
   const settledMs = GRACE_MS + 3 * report.members.length * probeIntervalMs;
   const isSettled = report.atMs - member.sinceMs > settledMs;
   if (member.roundTripMs === null && isSettled) {
-    const port = tcpFails ? 'neither UDP nor TCP reaches it from here' : 'TCP alone reaches it, UDP does not';
+    const byTcp = tcp === undefined ? 'UDP does not reach it' : 'TCP alone reaches it, UDP does not';
+    const port = tcpFails ? 'neither UDP nor TCP reaches it from here' : byTcp;
     return [
       wrong(
         `${host} is in the cluster, but ${port}.`,
@@ -327,31 +323,4 @@ function solitude({ report, seeds: resolutions }: Patient): Finding[] {
       'Name one or more other hosts in cluster.seeds, or name this one in theirs.',
     ),
   ];
-}
-
-// -- Words -------------------------------------------------------------------------------------------------
-
-function nameOf({ name, address }: Pick<LostRow, 'name' | 'address'>): string {
-  return `${clean(name)} (${clean(address)})`;
-}
-
-function list(words: readonly string[]): string {
-  const more = words.length - NAMES_MAX;
-  return more > 0 ? `${words.slice(0, NAMES_MAX).join(', ')} and ${more} more` : words.join(', ');
-}
-
-/** What came from another machine must not steer a terminal. */
-export function clean(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '?');
-}
-
-function since(sinceMs: number, atMs: number): string {
-  return ` for ${duration(atMs - sinceMs)}`;
-}
-
-function duration(ms: number): string {
-  const seconds = Math.max(0, Math.round(ms / 1_000));
-  if (seconds < 120) return `${seconds} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 120 ? `${minutes} min` : `${Math.round(minutes / 60)} h`;
 }

@@ -1,6 +1,6 @@
 import { type Answer, type Route, type Routes, refusal } from './admin-server.js';
 import type { Cluster, Evicted, WantedHost } from './cluster.js';
-import { clean } from './cluster-doctor.js';
+import { clean } from './finding.js';
 
 const NO_CLUSTER = 'this node is in no cluster: start it with cluster.seeds, or cluster.enabled: true';
 
@@ -10,22 +10,22 @@ export function clusterRoutes(cluster: Cluster | undefined): Routes {
     return body => (cluster === undefined ? refusal(409, NO_CLUSTER) : route(cluster, body));
   };
   return new Map([
-    ['GET /cluster/members', withCluster(found => ({ status: 200, body: found.members() }))],
+    ['GET /cluster/members', withCluster(async found => ({ status: 200, body: await found.members() }))],
     [
       'GET /cluster/doctor',
       withCluster(async found => ({
         status: 200,
-        body: { self: found.members().self, findings: await found.doctor() },
+        body: { self: found.view().self, findings: await found.doctor() },
       })),
     ],
     ['POST /cluster/evict', withCluster((found, body) => evict(found, body))],
     [
       'POST /cluster/leave',
       withCluster(async found => {
-        if (found.members().standing === 'evicted')
+        if (found.view().standing === 'evicted')
           return refusal(409, 'this node was evicted and is in no cluster any more');
         await found.leave();
-        return { status: 200, body: { left: found.members().self } };
+        return { status: 200, body: { left: found.view().self } };
       }),
     ],
   ]);

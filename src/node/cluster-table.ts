@@ -1,5 +1,5 @@
-import { clean, type Finding } from './cluster-doctor.js';
-import type { MemberRow, MembersReport } from './cluster-view.js';
+import type { LoadRow, MemberRow, MembersReport } from './cluster-view.js';
+import { clean, type Finding } from './finding.js';
 
 /** How the commands show the cluster. */
 
@@ -26,8 +26,21 @@ function width(text: string): number {
   return [...text].length;
 }
 
-const HEADER = ['', 'NAME', 'ADDRESS', 'STATE', 'INCARNATION', 'HEALTH', 'ROUND TRIP', 'SINCE'];
-const NUMBERS: ReadonlySet<number> = new Set([4, 5, 6]);
+const HEADER = [
+  '',
+  'NAME',
+  'ADDRESS',
+  'STATE',
+  'INCARNATION',
+  'HEALTH',
+  'LOAD',
+  'CLIENTS',
+  'DELAY',
+  'ROUND TRIP',
+  'SINCE',
+];
+const NUMBERS: ReadonlySet<number> = new Set([4, 5, 6, 7, 8, 9]);
+const UNKNOWN = '-';
 
 /** The members as a table, with a line of summary below it. */
 export function membersText(report: MembersReport): string {
@@ -37,9 +50,7 @@ export function membersText(report: MembersReport): string {
     name,
     address,
     'lost',
-    '-',
-    '-',
-    '-',
+    ...Array.from(NUMBERS, () => UNKNOWN),
     time(sinceMs),
   ]);
   const table = alignedTable([HEADER, ...members.map(memberCells), ...lostRows], NUMBERS);
@@ -54,17 +65,28 @@ export function membersText(report: MembersReport): string {
 }
 
 function memberCells(member: MemberRow): string[] {
-  const { name, address, state, incarnation, health, roundTripMs, sinceMs, oneWay, isSelf } = member;
+  const { name, address, state, incarnation, health, load, roundTripMs, sinceMs, oneWay, isSelf } = member;
   return [
     isSelf ? '*' : '',
     name,
     address,
     oneWay ? `${state}, one-way` : state,
     String(incarnation),
-    health === null ? '-' : String(health),
-    roundTripMs === null ? '-' : `${roundTripMs.toFixed(1)} ms`,
+    health === null ? UNKNOWN : String(health),
+    ...loadCells(load),
+    roundTripMs === null ? UNKNOWN : `${roundTripMs.toFixed(1)} ms`,
     time(sinceMs),
   ];
+}
+
+function loadCells(load: LoadRow | null): string[] {
+  if (load === null) return [UNKNOWN, UNKNOWN, UNKNOWN];
+  return [loadText(load), String(load.connections), `${Math.ceil(load.loopDelayMs)} ms`];
+}
+
+/** How busy the busiest thread is. */
+export function loadText(load: LoadRow | null): string {
+  return load === null ? UNKNOWN : `${Math.round(load.utilization * 100)} %`;
 }
 
 /** Local time, to the second. */

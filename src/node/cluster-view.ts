@@ -1,5 +1,7 @@
 import type { HostId, HostRecord } from '../underlay/message.js';
 import type { HostView, UnderlayMachine } from '../underlay/underlay.js';
+import type { NodeReport } from './node-service.js';
+import type { Answers } from './peers.js';
 
 /** What a node knows of its cluster, as `GET /cluster/members` has it. All times are milliseconds since 1970. */
 export interface MembersReport {
@@ -28,8 +30,10 @@ export interface MemberRow {
   readonly incarnation: number;
   readonly version: string;
   readonly agents: readonly string[];
-  /** Local health multiplier: 0 is healthy, 8 the worst. A host knows only its own; null for the others. */
+  /** Local health multiplier: 0 is healthy, 8 the worst. Each knows its own; null when it was not asked, or did not answer. */
   readonly health: number | null;
+  /** Null for the same reasons. */
+  readonly load: LoadRow | null;
   /** Smoothed, of direct probes by datagram; null when none was measured. */
   readonly roundTripMs: number | null;
   /** Its clock minus that of the asked node, network delay included. */
@@ -41,6 +45,12 @@ export interface MemberRow {
   readonly sinceMs: number;
   readonly isSelf: boolean;
 }
+
+/** As the node said when it was asked. */
+export type LoadRow = Pick<
+  NodeReport,
+  'connections' | 'utilization' | 'loopDelayMs' | 'heapBytes' | 'residentBytes' | 'uptimeMs'
+>;
 
 export interface LostRow {
   readonly id: HostId;
@@ -75,6 +85,21 @@ export function hostsInView(machine: UnderlayMachine, standing: Standing): reado
   return standing === 'member' ? all : all.filter(({ record }) => record.id === machine.self.id);
 }
 
+/** The same with what the members have said of themselves. */
+export function withAnswers(report: MembersReport, answers: Answers): MembersReport {
+  const members = report.members.map(member => {
+    const answer = answers.get(member.id);
+    if (answer?.kind !== 'ok') return member;
+    return { ...member, health: answer.value.health, load: loadRow(answer.value) };
+  });
+  return { ...report, members };
+}
+
+export function loadRow(report: NodeReport): LoadRow {
+  const { connections, utilization, loopDelayMs, heapBytes, residentBytes, uptimeMs } = report;
+  return { connections, utilization, loopDelayMs, heapBytes, residentBytes, uptimeMs };
+}
+
 function nameOf({ id, name, address }: HostRecord) {
   return { id, name, address };
 }
@@ -89,6 +114,7 @@ function memberRow(host: HostView, self: HostRecord, health: number): MemberRow 
     version: record.version,
     agents: record.agents,
     health: isSelf ? health : null,
+    load: null,
     roundTripMs: roundTripMs < 0 ? null : Math.round(roundTripMs * 1_000) / 1_000,
     clockSkewMs: Math.round(clockSkewMs),
     oneWay,

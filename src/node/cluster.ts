@@ -1,20 +1,35 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Env } from '../base/env.js';
+import { HybridClock } from '../base/hlc.js';
 import { type Closable, Scope } from '../base/scope.js';
+import { Overlay } from '../overlay/overlay.js';
 import { WatchedFile } from '../plugin/io/watched-file.js';
+import type { Reply } from '../rpc/handler.js';
+import { parseAddress } from '../underlay/io/address.js';
 import { UnderlayDriver } from '../underlay/io/driver.js';
 import type { Address, HostId, HostRecord } from '../underlay/message.js';
 import { DEFAULT_TIMING } from '../underlay/timing.js';
 import { type HostEvent, Underlay } from '../underlay/underlay.js';
 import { advertisedAddress } from './cluster-address.js';
-import { readClusterKeys, readClusterTls } from './cluster-config.js';
-import { diagnose, type Finding } from './cluster-doctor.js';
+import { isWildcard, readClusterKeys, readTls } from './cluster-config.js';
+import { diagnose, type Known } from './cluster-doctor.js';
 import { clusterMetrics } from './cluster-metrics.js';
 import { reach, worthReaching } from './cluster-reach.js';
-import { type MembersReport, membersReport, type Standing } from './cluster-view.js';
+import {
+  hostsInView,
+  type MembersReport,
+  membersReport,
+  type Standing,
+  withAnswers,
+} from './cluster-view.js';
 import type { Config } from './config.js';
+import { isDeaf, type Peers } from './doctor-calls.js';
+import type { Finding } from './finding.js';
+import { FINDINGS_MAX, type NodeReport, nodeService, serverIdOf } from './node-service.js';
+import { type Answers, askReports, peersOf } from './peers.js';
 import type { CollectedMetric } from './prometheus.js';
+import { RpcHost } from './rpc-host.js';
 import { packageVersion } from './version.js';
 
 /** A host by its name, or by its id where several have the name. */
@@ -36,6 +51,17 @@ export interface HostName {
 /** What it was told about hosts, counted by kind: `joined`, `suspected`, `gone_failed` … */
 export type EventCounts = ReadonlyMap<string, number>;
 
+/** How busy this process is, for others. */
+export type NodeLoad = Pick<NodeReport, 'connections' | 'loopDelayMs' | 'utilization'>;
+
+/** What runs for others may go on so long when this node goes, nor longer than a quarter of its time. */
+const DRAIN_MS_MAX = 1_500;
+
+const NO_ANSWERS: Answers = new Map();
+
+/** Ports of services that do not answer, tried one more time by TCP alone. */
+const DEAF_REACHED_MAX = 32;
+
 /** A goodbye takes about a second; a node that stops does not wait longer for it than this, nor than half its time. */
 const LEAVE_MS_MAX = 4_000;
 
@@ -44,14 +70,20 @@ const ALONE_FIRST_MS = 10_000;
 const ALONE_EACH_MS = 60_000;
 
 /** Ready to start; nothing is bound yet. Throws SHOAL_CLUSTER_KEY, SHOAL_CLUSTER_ADDRESS, SHOAL_TLS_CERTIFICATE. */
-export async function makeCluster(config: Config, env: Env): Promise<Cluster> {
+export async function makeCluster(config: Config, env: Env, load: () => NodeLoad): Promise<Cluster> {
   const keys = readClusterKeys(config);
-  return new Cluster(config, env, keys, await advertisedAddress(config, env.log));
+  return new Cluster(config, env, { keys, address: await advertisedAddress(config, env.log), load });
+}
+
+interface ClusterParts {
+  readonly keys: readonly string[];
+  readonly address: Address;
+  readonly load: () => NodeLoad;
 }
 
 /**
- * This node as a host of its cluster: the underlay's machine and driver, what an operator asks of them, and the events
- * in plain words in the log.
+ * This node as a host of its cluster: the underlay's machine with the overlay on it and their driver, the services for
+ * other nodes, what an operator asks of them, and the events in plain words in the log.
  *
  * A node that was evicted, or has left, goes on serving its own clients, alone: the operator's word is about the
  * cluster, not about the clients, and whoever wants the process to end has a signal for that.
@@ -60,21 +92,25 @@ export class Cluster implements Closable {
   readonly metrics: readonly CollectedMetric[];
   private readonly config: Config;
   private readonly env: Env;
-  private readonly machine: Underlay;
+  private readonly load: () => NodeLoad;
+  private readonly machine: Overlay;
   private readonly driver: UnderlayDriver;
   private readonly counts = new Map<string, number>();
   private readonly files = new Scope();
   private standing: Standing = 'member';
+  private services: RpcHost | undefined;
   private isStarted = false;
   private leaving: Promise<void> | undefined;
   private aloneTimer: NodeJS.Timeout | undefined;
 
-  constructor(config: Config, env: Env, keys: readonly string[], address: Address) {
+  constructor(config: Config, env: Env, { keys, address, load }: ClusterParts) {
     const { cluster, node } = config;
-    const tls = readClusterTls(config);
+    const tls = readTls(config, 'cluster');
+    const clock = new HybridClock();
     this.config = config;
     this.env = env;
-    this.machine = new Underlay(
+    this.load = load;
+    const underlay = new Underlay(
       {
         id: newHostId(),
         name: node.name,
@@ -91,16 +127,24 @@ export class Cluster implements Closable {
       },
       env,
     );
+    this.machine = new Overlay({
+      underlay,
+      env,
+      clock,
+      // All agents here are those of services.
+      listener: output => this.services?.onAgentOutput(output),
+    });
     this.driver = new UnderlayDriver(
       {
         machine: this.machine,
         env,
+        clock,
         environment: cluster.env,
         sockets: { host: cluster.host, port: cluster.port, ...(tls === undefined ? {} : { tls }) },
         keys,
         seeds: cluster.seeds,
       },
-      // No layer above uses payloads and other maps yet.
+      // The overlay takes its payloads and maps on the way; nobody uses others yet.
       { event: event => this.onEvent(event), payload: () => undefined, crdt: () => undefined },
     );
     this.metrics = clusterMetrics({
@@ -115,17 +159,41 @@ export class Cluster implements Closable {
     return this.machine.self.address;
   }
 
-  /** Binds the port and begins to look for the others. Throws SHOAL_LISTEN_IN_USE, SHOAL_LISTEN_FAILED. */
+  /** Binds the ports and begins to look for the others. Throws SHOAL_LISTEN_IN_USE, SHOAL_LISTEN_FAILED. */
   async start(): Promise<void> {
+    // Whoever finds this host can call it.
+    const services = await this.openServices();
     await this.driver.start();
     this.isStarted = true;
     await this.watchCertificates();
     this.aloneTimer = setTimeout(() => this.sayIfAlone(), ALONE_FIRST_MS);
     const { env, seeds } = this.config.cluster;
     this.env.log.info(
-      { address: this.address, env, seeds, id: this.machine.self.id },
+      { address: this.address, rpc: services.address, env, seeds, id: this.machine.self.id },
       'the cluster port is open',
     );
+  }
+
+  private async openServices(): Promise<RpcHost> {
+    const { config, env, machine } = this;
+    const { host, port } = config.rpc;
+    const own = parseAddress(machine.self.address)!.host;
+    const isElsewhere = config.cluster.advertise !== undefined || isWildcard(host);
+    const services = await RpcHost.open({
+      self: machine.self.id,
+      version: packageVersion(),
+      env,
+      host: host.replace(/^\[(.*)\]$/, '$1'),
+      port,
+      announcedHost: isElsewhere ? own : host,
+      tls: readTls(config, 'rpc'),
+      overlay: machine,
+      overlayUsed: () => this.driver.act(() => undefined),
+    });
+    this.services = services;
+    const handlers = { report: (_: unknown, reply: Reply<NodeReport>) => reply.done(this.ownReport()) };
+    services.own(services.rpc.serve(nodeService, handlers, { id: serverIdOf(machine.self.id) }));
+    return services;
   }
 
   /** Hosts with another key are not answered at all, so nobody tells this one why it stays alone. */
@@ -142,33 +210,98 @@ export class Cluster implements Closable {
 
   /** Certificates that are renewed on disk are taken for connections from then on. */
   private async watchCertificates(): Promise<void> {
-    const { tls } = this.config.cluster;
-    for (const file of [tls.certFile, tls.keyFile, tls.caFile]) {
-      if (file === undefined) continue;
-      const renew = () => this.driver.renewTls(readClusterTls(this.config)!);
-      this.files.own(await WatchedFile.open(file, renew, this.env.log));
+    const renewals = {
+      cluster: () => this.driver.renewTls(readTls(this.config, 'cluster')!),
+      rpc: () => this.services?.renewTls(readTls(this.config, 'rpc')!),
+    };
+    for (const section of ['cluster', 'rpc'] as const) {
+      for (const file of Object.values(this.config[section].tls)) {
+        if (file === undefined) continue;
+        this.files.own(await WatchedFile.open(file, renewals[section], this.env.log));
+      }
     }
   }
 
   // -- For the operator --------------------------------------------------------------------------------------
 
-  members(): MembersReport {
+  /** What this node knows by itself. */
+  view(): MembersReport {
     const { machine, config, standing, env } = this;
     return membersReport(machine, config.cluster.env, standing, env.clock.wallMs());
   }
 
-  /** Tries the TCP ports of those that look ill, so it may take some seconds. */
+  /** The same with what the others say of themselves; those that do not answer take a second and a half. */
+  async members(): Promise<MembersReport> {
+    const answers = await this.ask();
+    return withAnswers(this.view(), answers);
+  }
+
+  /** Asks the others, and tries the TCP ports of those that look ill, so it may take some seconds. */
   async doctor(): Promise<Finding[]> {
+    const [answers, reached] = await Promise.all([this.ask(), reach(worthReaching(this.known()))]);
+    const peers = this.peers(answers);
+    const deaf = [...peers.values()].filter(isDeaf).map(({ address }) => address!);
+    const known = this.known();
+    const report = withAnswers(known.report, answers);
+    const more = await reach(deaf.slice(0, DEAF_REACHED_MAX));
+    return diagnose({ ...known, report, peers, reached: new Map([...reached, ...more]) });
+  }
+
+  private known(): Known {
     const { machine, driver } = this;
-    const known = {
-      report: this.members(),
+    return {
+      report: this.view(),
       probeIntervalMs: this.config.cluster.probeIntervalMs,
       seeds: driver.seeds(),
       seedStates: machine.seedStates(),
       refusals: machine.refusals(),
       staleRefused: driver.counters.refusedStale,
     };
-    return diagnose({ ...known, reached: await reach(worthReaching(known)) });
+  }
+
+  /** All in the view, this node included. */
+  private async ask(): Promise<Answers> {
+    const { services, machine } = this;
+    const self = machine.self.id;
+    const own = [self, { kind: 'ok', value: this.ownReport() }] as const;
+    if (services === undefined || this.standing !== 'member') return new Map([own]);
+    const others = machine.hosts().map(({ record }) => record.id);
+    const client = services.rpc.client(nodeService);
+    return new Map([
+      ...(await askReports(
+        client,
+        others.filter(id => id !== self),
+      )),
+      own,
+    ]);
+  }
+
+  private peers(answers: Answers): Peers {
+    const servers = this.services?.rpc.view(nodeService.name).servers() ?? [];
+    const hosts = hostsInView(this.machine, this.standing).map(({ record }) => record.id);
+    return peersOf(hosts, servers, answers);
+  }
+
+  /** Of what is known already: asking others here would go round in circles. */
+  private ownReport(): NodeReport {
+    const { machine, env } = this;
+    const { id, name, version, startedMs } = machine.self;
+    const memory = process.memoryUsage();
+    const findings = diagnose({ ...this.known(), reached: new Map(), peers: this.peers(NO_ANSWERS) })
+      .filter(({ severity }) => severity === 'wrong')
+      .map(({ what }) => what);
+    return {
+      host: id,
+      name,
+      version,
+      uptimeMs: Math.max(0, env.clock.wallMs() - startedMs),
+      ...this.load(),
+      heapBytes: memory.heapUsed,
+      residentBytes: memory.rss,
+      health: machine.healthScore(),
+      findings: findings.slice(0, FINDINGS_MAX),
+      findingsTotal: findings.length,
+    };
   }
 
   evict(wanted: WantedHost): Evicted {
@@ -191,6 +324,7 @@ export class Cluster implements Closable {
   }
 
   private async sayGoodbye(): Promise<void> {
+    await this.services?.drain(Math.min(DRAIN_MS_MAX, this.config.shutdown.timeoutMs / 4));
     const patience = new AbortController();
     const timeoutMs = Math.min(LEAVE_MS_MAX, this.config.shutdown.timeoutMs / 2);
     const tooLong = sleep(timeoutMs, undefined, { signal: patience.signal }).catch(() => undefined);
@@ -198,6 +332,7 @@ export class Cluster implements Closable {
     patience.abort();
     this.standing = 'left';
     await this.driver.close();
+    await this.services?.close();
     this.env.log.info({ address: this.address }, 'this node has left the cluster');
   }
 
@@ -206,6 +341,7 @@ export class Cluster implements Closable {
     await this.files.close();
     await this.leave();
     await this.driver.close();
+    await this.services?.close();
   }
 
   // -- Events ------------------------------------------------------------------------------------------------

@@ -133,6 +133,26 @@ const cluster = z.strictObject({
   seedRetryMsMax: whole(30_000, 100, 600_000, 'longest pause between two joins to a seed that is away'),
 });
 
+const rpc = z.strictObject({
+  host: text
+    .default('auto')
+    .describe('address to bind; auto is cluster.host; anything but loopback wants rpc.tls with caFile'),
+  port: port(4801),
+  tls: z
+    .strictObject({
+      certFile: text
+        .optional()
+        .describe(
+          'certificate chain of this host, PEM; with none of the three, those of cluster.tls are taken',
+        ),
+      keyFile: text.optional().describe('private key, PEM'),
+      caFile: text
+        .optional()
+        .describe("the cluster's own authority, PEM; both sides must show what it signed"),
+    })
+    .prefault({}),
+});
+
 const limits = z.strictObject({
   packetBytesMax: whole(MIB, 128, 268_435_460, 'largest MQTT packet, sent or received'),
   connectBytesMax: whole(128 * KIB, 128, 268_435_460, 'largest CONNECT packet (it comes before any trust)'),
@@ -256,6 +276,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   cluster: cluster.prefault({}),
+  rpc: rpc.prefault({}),
   admin: z
     .strictObject({
       enabled: z

@@ -6,6 +6,8 @@
  *   mqtt-worker.ts             a thread that owns connections; listeners.ts opens its sockets
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
  *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
+ *   rpc-host.ts, node-service.ts, peers.ts   the services of this node; what nodes ask each other about themselves
+ *   finding.ts, doctor-calls.ts   what the doctor says, and what it says of calls
  *   admin*.ts, http.ts         the local port for that: token, server, client
  *   listener-watch.ts, descriptors.ts  how many clients may come, and who is told when they may not
  *   metrics-server.ts, sys-topics.ts, vitals.ts, ring-metrics.ts   what can be watched
@@ -36,7 +38,14 @@ import { performance } from 'node:perf_hooks';
 import type { Piscina } from 'piscina';
 import type { Log } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
-import { CONNECTIONS_MAX, CounterBlock, THREAD_RESTARTS } from '../base/metrics.js';
+import {
+  CONNECTIONS,
+  CONNECTIONS_MAX,
+  CounterBlock,
+  LOOP_UTILIZATION,
+  THREAD_RESTARTS,
+  total,
+} from '../base/metrics.js';
 import { type Closable, Scope } from '../base/scope.js';
 import { DataDir } from '../kv/io/data-dir.js';
 import { admissionMemory, vacate } from '../mqtt/admission.js';
@@ -50,7 +59,7 @@ import { createMesh, Mesh, type MeshMemory } from '../shard/mesh.js';
 import { formatAddress } from '../underlay/io/address.js';
 import { openAdminServer } from './admin-server.js';
 import { announceUrl, renewToken } from './admin-token.js';
-import { type Cluster, makeCluster } from './cluster.js';
+import { type Cluster, makeCluster, type NodeLoad } from './cluster.js';
 import { isClustered } from './cluster-config.js';
 import { clusterRoutes } from './cluster-routes.js';
 import type { Config } from './config.js';
@@ -60,12 +69,12 @@ import type { HttpListener } from './http.js';
 import { type NodeStatus, openMetricsServer } from './metrics-server.js';
 import type { AdmissionInput, Opened } from './mqtt-worker.js';
 import { sampleRings } from './ring-metrics.js';
-import { isLoopback, type ListenerKind } from './security.js';
+import { isLoopback, LISTENER_KINDS, type ListenerKind } from './security.js';
 import { SysTopics } from './sys-topics.js';
 import { planThreads, type ThreadPlan } from './thread-plan.js';
 import { openPool, type Role, Thread } from './threads.js';
 import { packageVersion } from './version.js';
-import { startVitals } from './vitals.js';
+import { startVitals, type Vitals } from './vitals.js';
 
 /** A broker that accepts clients. */
 export interface RunningNode {
@@ -85,6 +94,7 @@ export interface RunningNode {
 }
 
 const MAIN = 0;
+const TRANSPORTS = LISTENER_KINDS.length;
 const SAMPLE_MS = 1000;
 const RESTARTS_MAX = 5;
 const RESTART_WINDOW_MS = 60_000;
@@ -148,11 +158,13 @@ class Node {
     const env = { clock, log, random: { u32: () => randomBytes(4).readUInt32LE(0) } };
     // Read once here, so that a bad file is one error and not one per thread.
     await (await openAuth(config, env)).close();
-    scope.own(startVitals(this.block));
+    const vitals = scope.own(startVitals(this.block));
     scope.own(watchDescriptors(log));
     const sampling = setInterval(() => sampleRings(this.mesh, this.block), SAMPLE_MS);
     scope.own({ close: () => clearInterval(sampling) });
-    const cluster = isClustered(config) ? scope.own(await makeCluster(config, env)) : undefined;
+    const cluster = isClustered(config)
+      ? scope.own(await makeCluster(config, env, () => this.loadOf(vitals)))
+      : undefined;
     this.cluster = cluster;
     const metrics = config.metrics.enabled ? scope.own(await this.openMetrics()) : undefined;
     this.open('mqtt', this.plan.mqtt, 1);
@@ -315,6 +327,15 @@ class Node {
     ];
     const more = this.cluster?.metrics ?? [];
     return openMetricsServer({ host, port, threads, status: () => this.status(), more });
+  }
+
+  private loadOf(vitals: Vitals): NodeLoad {
+    const blocks = [this.block, ...this.threads.map(({ block }) => block)];
+    return {
+      connections: total(blocks, CONNECTIONS, TRANSPORTS),
+      utilization: Math.max(...blocks.map(({ values }) => values[LOOP_UTILIZATION]!)),
+      loopDelayMs: vitals.loopDelayMs(),
+    };
   }
 
   private async openAdmin(): Promise<void> {

@@ -11,19 +11,29 @@ import type { Closable } from '../base/scope.js';
 
 const BEAT_MS = 100;
 const BEATS_PER_SAMPLE = 10;
+const SAMPLES_KEPT = 10;
+
+export interface Vitals extends Closable {
+  /** The largest of the last ten seconds. */
+  loopDelayMs(): number;
+}
 
 /**
  * Measures the thread that calls it into its own block: how late a timer comes ten times a second (the
  * event-loop delay), and once a second memory and how busy the loop was. Keeps no thread alive.
  */
-export function startVitals(block: CounterBlock): Closable {
+export function startVitals(block: CounterBlock): Vitals {
+  const recent = new Float64Array(SAMPLES_KEPT);
   let beat = 0;
   let expectedMs = performance.now() + BEAT_MS;
   let before = performance.eventLoopUtilization();
   const timer = setInterval(() => {
     const nowMs = performance.now();
-    block.observe(LOOP_DELAY_SECONDS, Math.max(0, nowMs - expectedMs) / 1000);
+    const lateMs = Math.max(0, nowMs - expectedMs);
+    block.observe(LOOP_DELAY_SECONDS, lateMs / 1000);
     expectedMs = nowMs + BEAT_MS;
+    const sample = Math.floor(beat / BEATS_PER_SAMPLE) % SAMPLES_KEPT;
+    recent[sample] = beat % BEATS_PER_SAMPLE === 0 ? lateMs : Math.max(recent[sample]!, lateMs);
     beat += 1;
     if (beat % BEATS_PER_SAMPLE !== 0) return;
     const after = performance.eventLoopUtilization();
@@ -33,7 +43,7 @@ export function startVitals(block: CounterBlock): Closable {
   }, BEAT_MS);
   timer.unref();
   sampleMemory(block);
-  return { close: () => clearInterval(timer) };
+  return { close: () => clearInterval(timer), loopDelayMs: () => Math.max(...recent) };
 }
 
 function sampleMemory({ values }: CounterBlock): void {

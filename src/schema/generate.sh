@@ -16,6 +16,7 @@ for file in "$out"/*.ts; do
   sed -E \
     -e '/^export function union/,/^}/d' \
     -e 's/, union(List)?To[A-Za-z]+//g' \
+    -e 's/<T extends flatbuffers.Table>//' \
     -e "s/^(import .* from '\.\/[^']*)';/\1.js';/" \
     -e '/^export enum/,/^}/s/^([[:space:]]+[A-Za-z]+) = /\1: /' \
     -e '/^export enum/,/^}/s/^}/} as const;/' \

@@ -11,7 +11,13 @@ import { member, report } from '../node/cluster-rows.js';
 import { COMMAND, type Outcome, RunningCommand } from './command.js';
 
 const SECRET = 'correct horse battery staple';
-const FREE_PORTS = ['listeners.tcp.port=0', 'listeners.ws.enabled=false', 'metrics.port=0', 'admin.port=0'];
+const FREE_PORTS = [
+  'listeners.tcp.port=0',
+  'listeners.ws.enabled=false',
+  'metrics.port=0',
+  'admin.port=0',
+  'rpc.port=0',
+];
 
 let directory: string;
 beforeAll(() => {
@@ -72,6 +78,21 @@ describe('a start as a host of a cluster', () => {
       'SHOAL_INSECURE_CLUSTER: cluster.host would let anybody who reaches 0.0.0.0:4800 into',
     );
     expect(line).toContain('openssl rand -base64 32');
+  });
+
+  it('is refused where strangers could call it', async () => {
+    const line = await refusal('cluster.host=0.0.0.0', `cluster.key=${SECRET}`);
+    expect(line).toContain('SHOAL_INSECURE_RPC: rpc.host would let anybody who reaches 0.0.0.0:0 call');
+    expect(line).toContain('rpc.tls.certFile');
+  });
+
+  it('is refused where another program has the port for calls', async () => {
+    const server = createServer();
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    const line = await refusal('cluster.enabled=true', `rpc.port=${port}`);
+    expect(line).toContain(`SHOAL_LISTEN_IN_USE: rpc: cannot listen on 127.0.0.1:${port}`);
+    await new Promise(resolve => server.close(resolve));
   });
 
   it('is refused with a weak key, which is not shown', async () => {

@@ -1,9 +1,9 @@
 /** A node of a cluster as a process of its own on the loopback, asked through its administration port. */
 import { expect } from 'vitest';
 import { type AdminPort, askAdmin, findAdmin } from '../../src/node/admin-client.js';
-import type { Finding } from '../../src/node/cluster-doctor.js';
 import type { MembersReport } from '../../src/node/cluster-view.js';
 import { loadConfig } from '../../src/node/config.js';
+import type { Finding } from '../../src/node/finding.js';
 import { Broker, freePort, runCli, type Settings } from './broker.js';
 import { sleep } from './client/client.js';
 
@@ -25,6 +25,7 @@ export class ClusterHost {
         'cluster.port': port,
         'cluster.seeds': seeds,
         'admin.port': 0,
+        'rpc.port': 0,
         'threads.mqtt': 1,
         ...set,
       },

@@ -4,7 +4,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Log } from '../../src/base/env.js';
 import { advertisedAddress } from '../../src/node/cluster-address.js';
-import { assertSecureCluster, readClusterKeys, readClusterTls } from '../../src/node/cluster-config.js';
+import {
+  assertSecureCluster,
+  assertSecureRpc,
+  readClusterKeys,
+  readTls,
+} from '../../src/node/cluster-config.js';
 import { type Config, loadConfig, withoutSecrets } from '../../src/node/config.js';
 
 const SECRET = 'correct horse battery staple';
@@ -150,8 +155,39 @@ describe('keys', () => {
 
   it('of TLS that cannot be read are named', () => {
     const config = load('cluster.tls.certFile=/nowhere/c', 'cluster.tls.keyFile=/nowhere/k');
-    expect(() => readClusterTls(config)).toThrow('cannot read cluster.tls.certFile: ENOENT');
-    expect(readClusterTls(load())).toBeUndefined();
+    expect(() => readTls(config, 'cluster')).toThrow('cannot read cluster.tls.certFile: ENOENT');
+    expect(readTls(load(), 'cluster')).toBeUndefined();
+  });
+});
+
+describe('rpc', () => {
+  const identity = (section: string) => [
+    `${section}.tls.certFile=c`,
+    `${section}.tls.keyFile=k`,
+    `${section}.tls.caFile=a`,
+  ];
+  const fault = expect.objectContaining({ code: 'SHOAL_INSECURE_RPC' });
+
+  it('goes where gossip goes, under the same certificates, unless something else is said', () => {
+    const { rpc, cluster } = load('cluster.host=10.0.0.1', ...identity('cluster'));
+    expect(rpc).toEqual({ host: '10.0.0.1', port: 4_801, tls: cluster.tls });
+    expect(load('rpc.host=127.0.0.1', 'cluster.host=10.0.0.1').rpc.host).toBe('127.0.0.1');
+    const own = load(...identity('cluster'), 'rpc.tls.certFile=x', 'rpc.tls.keyFile=y');
+    expect(own.rpc.tls).toEqual({ certFile: 'x', keyFile: 'y' });
+    expect(() => load('rpc.tls.certFile=x')).toThrow('rpc.tls wants certFile and keyFile together');
+  });
+
+  it('serves other machines only under an authority, or when that is said outright', () => {
+    const open = ['cluster.host=0.0.0.0', `cluster.key=${SECRET}`];
+    const check = (...set: string[]) => assertSecureRpc(load(...set));
+    expect(() => check(...open)).toThrow(fault);
+    expect(() => check(...open, 'rpc.tls.certFile=c', 'rpc.tls.keyFile=k')).toThrow(fault);
+    expect(() => check('cluster.enabled=true', 'rpc.host=::')).toThrow(fault);
+    check(...open, ...identity('rpc'));
+    check(...open, ...identity('cluster'));
+    check(...open, 'cluster.insecure=true');
+    check(...open, 'rpc.host=127.0.0.1');
+    check(...open, 'cluster.enabled=false');
   });
 });
 

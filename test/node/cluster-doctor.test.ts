@@ -1,9 +1,10 @@
 import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { diagnose, type Finding, type Patient } from '../../src/node/cluster-doctor.js';
+import { diagnose, type Patient } from '../../src/node/cluster-doctor.js';
 import type { Reached } from '../../src/node/cluster-reach.js';
 import { reach, worthReaching } from '../../src/node/cluster-reach.js';
 import { fingerprint } from '../../src/node/cluster-view.js';
+import type { Finding } from '../../src/node/finding.js';
 import type { Refusal } from '../../src/underlay/underlay.js';
 import { member, NOW_MS, report } from './cluster-rows.js';
 
@@ -19,6 +20,7 @@ function findings(change: Partial<Patient> = {}): Finding[] {
     refusals: [],
     staleRefused: 0,
     reached: new Map(),
+    peers: new Map(),
     ...change,
   });
 }

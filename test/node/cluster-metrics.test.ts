@@ -20,8 +20,9 @@ afterEach(async () => {
 });
 
 async function hostOn(port: number, seed: number): Promise<Cluster> {
-  const set = [`cluster.port=${port}`, `cluster.seeds=127.0.0.1:${seed}`, `node.name=n${port}`];
-  const cluster = await makeCluster(loadConfig({ set, env: {} }), env);
+  const set = [`cluster.port=${port}`, `cluster.seeds=127.0.0.1:${seed}`, `node.name=n${port}`, 'rpc.port=0'];
+  const load = () => ({ connections: 0, loopDelayMs: 0, utilization: 0 });
+  const cluster = await makeCluster(loadConfig({ set, env: {} }), env, load);
   opened.push(cluster);
   await cluster.start();
   return cluster;

@@ -1,7 +1,17 @@
-import type { MemberRow, MembersReport } from '../../src/node/cluster-view.js';
+import type { LoadRow, MemberRow, MembersReport } from '../../src/node/cluster-view.js';
 
 /** When everything in the constructed views is looked at. */
 export const NOW_MS = 1_800_000_000_000;
+
+/** A node that has something to do. */
+export const LOAD: LoadRow = {
+  connections: 1_200,
+  utilization: 0.375,
+  loopDelayMs: 6.2,
+  heapBytes: 40 * 2 ** 20,
+  residentBytes: 200 * 2 ** 20,
+  uptimeMs: 3_600_000,
+};
 
 export function member(name: string, change: Partial<MemberRow> = {}): MemberRow {
   return {
@@ -13,6 +23,7 @@ export function member(name: string, change: Partial<MemberRow> = {}): MemberRow
     version: '1.0.0',
     agents: [],
     health: null,
+    load: null,
     roundTripMs: 1.25,
     clockSkewMs: 3,
     oneWay: false,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { alignedTable, findingsText, membersText } from '../../src/node/cluster-table.js';
-import { member, NOW_MS, report } from './cluster-rows.js';
+import { LOAD, member, NOW_MS, report } from './cluster-rows.js';
 
 describe('alignedTable', () => {
   it('lines up, numbers at their end', () => {
@@ -29,25 +29,29 @@ describe('alignedTable', () => {
 });
 
 describe('membersText', () => {
+  const HEADER = 'NAME,ADDRESS,STATE,INCARNATION,HEALTH,LOAD,CLIENTS,DELAY,ROUND TRIP,SINCE'.split(',');
   const columns = (line: string) => line.slice(3).split(/ {2,}/);
 
   it('shows all that is known of each, and marks the asked node', () => {
     const others = [
-      member('node-b', { roundTripMs: 0.4567, incarnation: 12 }),
+      member('node-b', { roundTripMs: 0.4567, incarnation: 12, health: 3, load: LOAD }),
       member('c', { state: 'suspect', oneWay: true, roundTripMs: null }),
     ];
     const lost = [{ id: 5, name: 'd', address: '10.0.0.100:4800', sinceMs: NOW_MS }];
     const lines = membersText(report(others, { lost })).split('\n');
-    expect(columns(lines[0]!)).toEqual('NAME,ADDRESS,STATE,INCARNATION,HEALTH,ROUND TRIP,SINCE'.split(','));
+    expect(columns(lines[0]!)).toEqual(HEADER);
     expect(lines[1]).toMatch(
-      /^\* {2}a {7}10\.0\.0\.97:4800 +alive +0 +0 +- {2}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/,
+      /^\* {2}a {7}10\.0\.0\.97:4800 +alive +0 +0 +- +- +- +- {2}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/,
     );
-    expect(columns(lines[2]!).slice(0, 6)).toEqual([
+    expect(columns(lines[2]!).slice(0, 9)).toEqual([
       'node-b',
       '10.0.0.110:4800',
       'alive',
       '12',
-      '-',
+      '3',
+      '38 %',
+      '1200',
+      '7 ms',
       '0.5 ms',
     ]);
     expect(columns(lines[3]!).slice(0, 6)).toEqual([
@@ -58,6 +62,7 @@ describe('membersText', () => {
       '-',
       '-',
     ]);
+    expect(lines[1]!.indexOf('-  20')).toBe(lines[4]!.indexOf('-  20'));
     expect(columns(lines[4]!).slice(0, 3)).toEqual(['d', '10.0.0.100:4800', 'lost']);
     expect(lines[5]).toBe('3 hosts in default, 1 lost and looked for; * is a, which was asked.');
     expect(new Set(lines.slice(1, 5).map(line => line.search(/\d{4}-\d\d-\d\d/))).size).toBe(1);

@@ -28,7 +28,7 @@ bodyType():AgentBody {
   return offset ? this.bb!.readUint8(this.bb_pos + offset) : AgentBody.NONE;
 }
 
-body<T extends flatbuffers.Table>(obj:any):any|null {
+body(obj:any):any|null {
   const offset = this.bb!.__offset(this.bb_pos, 6);
   return offset ? this.bb!.__union(obj, this.bb_pos + offset) : null;
 }

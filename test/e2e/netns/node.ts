@@ -3,8 +3,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { dirname, join, resolve } from 'node:path';
-import type { Finding } from '../../../src/node/cluster-doctor.js';
 import type { MembersReport } from '../../../src/node/cluster-view.js';
+import type { Finding } from '../../../src/node/finding.js';
 import type { Network, Place } from './network.js';
 
 export const CLI = resolve(process.env.SHOALMQ_CLI ?? 'dist/cli.js');
@@ -54,6 +54,7 @@ export class NetnsNode {
       'node.dataDir': this.dataDir,
       'cluster.host': place.ip,
       'cluster.port': CLUSTER_PORT,
+      'cluster.insecure': true,
       'cluster.seeds': seeds.map(ip => `${ip}:${CLUSTER_PORT}`).join(','),
       'admin.host': place.ip,
       'admin.port': ADMIN_PORT,

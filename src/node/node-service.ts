@@ -1,0 +1,150 @@
+import { type Codec, defineService, unary } from '../rpc/service.js';
+import { NodeFinding } from '../schema/gen/node-finding.js';
+import { NodeReport as ReportTable } from '../schema/gen/node-report.js';
+import { NodeReportRequest as RequestTable } from '../schema/gen/node-report-request.js';
+import { CheckedBuffer, MALFORMED, MessageBuilder } from '../schema/schema.js';
+import type { HostId } from '../underlay/message.js';
+
+/** What a node says of itself when another one asks. */
+export interface NodeReport {
+  readonly host: HostId;
+  readonly name: string;
+  readonly version: string;
+  readonly uptimeMs: number;
+  /** MQTT connections. */
+  readonly connections: number;
+  /** How late a timer of its main thread came, at the most in the last ten seconds. */
+  readonly loopDelayMs: number;
+  /** Of its busiest thread, 0 to 1. */
+  readonly utilization: number;
+  readonly heapBytes: number;
+  readonly residentBytes: number;
+  /** Local health multiplier: 0 is healthy, 8 the worst. */
+  readonly health: number;
+  /** What looks wrong from there, `FINDINGS_MAX` at the most. */
+  readonly findings: readonly string[];
+  /** How many there are. */
+  readonly findingsTotal: number;
+}
+
+export interface NodeReportRequest {
+  /** The node that is asked; its server has this as its id. */
+  readonly host: HostId;
+}
+
+/** What a report carries; longer ones are cut. */
+export const FINDINGS_MAX = 16;
+export const FINDING_LENGTH_MAX = 500;
+const NAME_LENGTH_MAX = 255;
+const REPORT_BYTES_MAX = 65_536;
+
+const ASK_MS = 1_500;
+
+const builder = new MessageBuilder(1_024);
+const buffer = new CheckedBuffer();
+
+const requestCodec: Codec<NodeReportRequest> = {
+  encode({ host }) {
+    builder.clear();
+    builder.finish(RequestTable.createNodeReportRequest(builder, host));
+    return builder.asUint8Array().slice();
+  },
+  decode: bytes => {
+    return read(bytes, () => {
+      const host = RequestTable.getRootAsNodeReportRequest(buffer).host();
+      return isHost(host) ? { host } : undefined;
+    });
+  },
+};
+
+const reportCodec: Codec<NodeReport> = {
+  encode: encodeReport,
+  decode: bytes => read(bytes, () => readReport(ReportTable.getRootAsNodeReport(buffer))),
+};
+
+/** Served by every node of a cluster: how it is, for members, doctor, and whoever wants to know. */
+export const nodeService = defineService('node', {
+  report: unary({
+    request: requestCodec,
+    response: reportCodec,
+    idempotent: true,
+    balance: 'direct',
+    key: ({ host }) => serverIdOf(host),
+    messageBytesMax: REPORT_BYTES_MAX,
+    deadlineMs: ASK_MS,
+  }),
+});
+
+/** A host id belongs to one run of a process, and so does its server. */
+export function serverIdOf(host: HostId): string {
+  return String(host);
+}
+
+function encodeReport(report: NodeReport): Uint8Array {
+  builder.clear();
+  const findings = report.findings.slice(0, FINDINGS_MAX).map(what => {
+    return NodeFinding.createNodeFinding(builder, builder.createString(what.slice(0, FINDING_LENGTH_MAX)));
+  });
+  const vector = findings.length === 0 ? 0 : ReportTable.createFindingsVector(builder, findings);
+  const name = builder.createString(report.name);
+  const version = builder.createString(report.version);
+  ReportTable.startNodeReport(builder);
+  ReportTable.addHost(builder, report.host);
+  ReportTable.addName(builder, name);
+  ReportTable.addVersion(builder, version);
+  ReportTable.addUptimeMs(builder, report.uptimeMs);
+  ReportTable.addConnections(builder, report.connections);
+  ReportTable.addLoopDelayMs(builder, report.loopDelayMs);
+  ReportTable.addUtilization(builder, report.utilization);
+  ReportTable.addHeapBytes(builder, report.heapBytes);
+  ReportTable.addResidentBytes(builder, report.residentBytes);
+  ReportTable.addHealth(builder, report.health);
+  ReportTable.addFindings(builder, vector);
+  ReportTable.addFindingsTotal(builder, report.findingsTotal);
+  builder.finish(ReportTable.endNodeReport(builder));
+  return builder.asUint8Array().slice();
+}
+
+function readReport(table: ReportTable): NodeReport | undefined {
+  const findings: string[] = [];
+  const count = Math.min(table.findingsLength(), FINDINGS_MAX);
+  for (let at = 0; at < count; at++)
+    findings.push((table.findings(at)?.what() ?? '').slice(0, FINDING_LENGTH_MAX));
+  const report = {
+    host: table.host(),
+    name: (table.name() ?? '').slice(0, NAME_LENGTH_MAX),
+    version: (table.version() ?? '').slice(0, NAME_LENGTH_MAX),
+    uptimeMs: table.uptimeMs(),
+    connections: table.connections(),
+    loopDelayMs: table.loopDelayMs(),
+    utilization: table.utilization(),
+    heapBytes: table.heapBytes(),
+    residentBytes: table.residentBytes(),
+    health: table.health(),
+    findings,
+    findingsTotal: table.findingsTotal(),
+  };
+  const { uptimeMs, connections, loopDelayMs, utilization, heapBytes, residentBytes } = report;
+  const amounts = [uptimeMs, connections, loopDelayMs, utilization, heapBytes, residentBytes];
+  return isHost(report.host) && amounts.every(isAmount) ? report : undefined;
+}
+
+function read<T>(bytes: Uint8Array, make: () => T | undefined): T | undefined {
+  try {
+    buffer.over(bytes);
+    return make();
+  } catch (error) {
+    if (error !== MALFORMED) throw error;
+    return undefined;
+  } finally {
+    buffer.release();
+  }
+}
+
+function isHost(value: number): boolean {
+  return Number.isSafeInteger(value) && value > 0;
+}
+
+function isAmount(value: number): boolean {
+  return Number.isFinite(value) && value >= 0;
+}

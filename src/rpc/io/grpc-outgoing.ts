@@ -13,6 +13,8 @@ export interface CallOwner {
   readonly target: string;
   readonly messageBytesMax: number;
   readonly streamBufferBytes: number;
+  /** Whether a call that nobody waits for may be reset; else it is left to end by itself. */
+  mayReset(): boolean;
   ended(call: OutgoingCall): void;
 }
 
@@ -36,8 +38,7 @@ export abstract class OutgoingCall implements Call {
 
   cancel(): void {
     this.isSilent = true;
-    if (!this.finish()) return;
-    this.call.cancelWithStatus(status.CANCELLED, CANCELLED);
+    if (this.finish()) this.reset();
   }
 
   /** The channel closes. */
@@ -56,6 +57,10 @@ export abstract class OutgoingCall implements Call {
   }
 
   onReceiveMetadata(_headers: Metadata): void {}
+
+  protected reset(): void {
+    this.call.cancelWithStatus(status.CANCELLED, CANCELLED);
+  }
 
   abstract onReceiveMessage(body: Buffer): void;
 
@@ -110,7 +115,7 @@ export class OutgoingUnary extends OutgoingCall {
   }
 
   onReceiveMessage(body: Buffer): void {
-    this.answer = body;
+    if (!this.isOver) this.answer = body;
   }
 
   onReceiveStatus(end: StatusObject): void {
@@ -125,6 +130,11 @@ export class OutgoingUnary extends OutgoingCall {
 
   protected tell(failure: RpcFailure): void {
     this.sink.failed(failure);
+  }
+
+  /** One that is left has its deadline at the server. */
+  protected override reset(): void {
+    if (this.isUnsent() || this.owner.mayReset()) super.reset();
   }
 
   private abandon(failure: RpcFailure): void {

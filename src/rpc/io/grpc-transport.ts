@@ -1,4 +1,4 @@
-import { Channel, type ChannelOptions, connectivityState, credentials } from '@grpc/grpc-js';
+import { Channel, type ChannelOptions, connectivityState, credentials, type Metadata } from '@grpc/grpc-js';
 import { type RpcFailure, rpcFailure } from '../failure.js';
 import type {
   Call,
@@ -26,9 +26,20 @@ export interface GrpcTransportOptions {
   readonly limits?: Partial<GrpcLimits> | undefined;
   /** Calls of one channel that have not ended; further ones are `throttled`. Default 65,536. */
   readonly callsMax?: number | undefined;
+  /** Of an attempt to connect, with TLS and HTTP/2 (default 3,000); the kernel alone would try for minutes. */
+  readonly connectTimeoutMs?: number | undefined;
 }
 
 const CALLS_MAX = 65_536;
+
+const CONNECT_TIMEOUT_MS = 3_000;
+
+/**
+ * Cancelled calls that may be reset on a connection. HTTP/2 servers close one on which more is reset, since that is how
+ * they are attacked (Node's: 1,000 at once, 33 a second).
+ */
+const RESETS_BURST = 500;
+const RESETS_PER_MS = 0.016;
 
 /** Window of one stream and of one connection towards the client, bytes: what may be under way unread. */
 const WINDOW_BYTES = 1_048_576;
@@ -37,9 +48,14 @@ const WINDOW_BYTES = 1_048_576;
 export class GrpcTransport implements RpcTransport {
   private readonly setting: ChannelSetting;
 
-  constructor({ tls, limits, callsMax = CALLS_MAX }: GrpcTransportOptions = {}) {
-    const all = { ...GRPC_LIMITS, ...limits };
-    this.setting = { tls, limits: all, callsMax, headers: new DestinationHeaders() };
+  constructor(options: GrpcTransportOptions = {}) {
+    this.setting = {
+      tls: options.tls,
+      limits: { ...GRPC_LIMITS, ...options.limits },
+      callsMax: options.callsMax ?? CALLS_MAX,
+      connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      headers: new DestinationHeaders(),
+    };
   }
 
   open(address: string): RpcChannel {
@@ -51,6 +67,7 @@ interface ChannelSetting {
   readonly tls: GrpcTls | undefined;
   readonly limits: GrpcLimits;
   readonly callsMax: number;
+  readonly connectTimeoutMs: number;
   readonly headers: DestinationHeaders;
 }
 
@@ -92,6 +109,8 @@ class GrpcChannel implements RpcChannel, CallOwner {
   private link: Channel | undefined;
   private isConnected = false;
   private isClosed = false;
+  private resets = RESETS_BURST;
+  private resetsMs = 0;
 
   constructor(address: string, setting: ChannelSetting) {
     this.address = address;
@@ -107,19 +126,17 @@ class GrpcChannel implements RpcChannel, CallOwner {
   unary(method: string, body: Uint8Array, context: CallContext, sink: UnarySink): Call {
     const link = this.admit();
     if (!(link instanceof Channel)) return refused(link, sink);
-    const { deadlineMs } = context;
-    const deadline = deadlineMs > DEADLINE_MS_MAX ? Number.POSITIVE_INFINITY : Date.now() + deadlineMs;
-    const call = new OutgoingUnary(link.createCall(UNARY_PATH, deadline, null, null, null), this, sink);
+    const call = new OutgoingUnary(grpcCall(link, UNARY_PATH), this, sink);
     this.running.add(call);
-    call.start(this.setting.headers.of(method, context, Number.POSITIVE_INFINITY), body);
+    const headers = this.setting.headers.of(method, context, Number.POSITIVE_INFINITY);
+    call.start(withTimeout(headers, context.deadlineMs), body);
     return call;
   }
 
   stream(method: string, context: CallContext, sink: StreamSink): StreamCall {
     const link = this.admit();
     if (!(link instanceof Channel)) return refused(link, sink);
-    const grpcCall = link.createCall(STREAM_PATH, Number.POSITIVE_INFINITY, null, null, null);
-    const call = new OutgoingStream(grpcCall, this, sink);
+    const call = new OutgoingStream(grpcCall(link, STREAM_PATH), this, sink);
     this.running.add(call);
     call.start(this.setting.headers.of(method, context, context.deadlineMs));
     return call;
@@ -127,6 +144,15 @@ class GrpcChannel implements RpcChannel, CallOwner {
 
   ended(call: OutgoingCall): void {
     this.running.delete(call);
+  }
+
+  mayReset(): boolean {
+    const nowMs = performance.now();
+    this.resets = Math.min(this.resets + (nowMs - this.resetsMs) * RESETS_PER_MS, RESETS_BURST);
+    this.resetsMs = nowMs;
+    if (this.resets < 1) return false;
+    this.resets--;
+    return true;
   }
 
   /** Running calls fail: `unknown-outcome` if they were sent. Later ones are `unavailable`. */
@@ -161,6 +187,10 @@ class GrpcChannel implements RpcChannel, CallOwner {
     this.link = link;
     link.getConnectivityState(true);
     this.follow(link);
+    const timer = setTimeout(() => {
+      if (link === this.link && !this.isConnected) this.letGo(link);
+    }, this.setting.connectTimeoutMs);
+    timer.unref();
     return link;
   }
 
@@ -193,6 +223,20 @@ class GrpcChannel implements RpcChannel, CallOwner {
     setImmediate(() => link.close());
     this.onState?.(false);
   }
+}
+
+function grpcCall(link: Channel, path: string): ReturnType<Channel['createCall']> {
+  return link.createCall(path, Number.POSITIVE_INFINITY, null, null, null);
+}
+
+/** For the server, which ends the call then. Here the core keeps it: gRPC would reset each call that is late. */
+function withTimeout(headers: Metadata, deadlineMs: number): Metadata {
+  if (deadlineMs > DEADLINE_MS_MAX) return headers;
+  const own = headers.clone();
+  // Eight digits at most.
+  const ms = Math.max(Math.ceil(deadlineMs), 0);
+  own.set('grpc-timeout', ms < 1e8 ? `${ms}m` : `${Math.ceil(ms / 1_000)}S`);
+  return own;
 }
 
 function nothing(): void {}

@@ -106,8 +106,9 @@ export function failureOf({ status: end, isUnsent, isUnary }: CallEnd, address: 
 }
 
 /** gRPC's words without its times, empty notes and OpenSSL's numbers. A TLS peer that hangs up leaves no words at all. */
-function plainWords(details: string): string {
-  return details
+function plainWords(details: string | undefined): string {
+  // An answer that cannot be decompressed ends a call without words.
+  return (details ?? 'the answer cannot be read')
     .replace(/\s*Resolution note:\s*$/, '')
     .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)/, '')
     .replace(/[\dA-F]+:error:[\dA-F]+:([^:]*):[^:]*:([^:]*):\S*\s*/, '$1: $2')

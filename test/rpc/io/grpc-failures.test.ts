@@ -11,6 +11,7 @@ import type { RpcFailure } from '../../../src/rpc/failure.js';
 import { GrpcTransport } from '../../../src/rpc/io/grpc-transport.js';
 import type { RpcChannel } from '../../../src/rpc/transport.js';
 import { ask, CONTEXT, Hearing, pause, until } from '../transport-contract.js';
+import { frame, goaway, HEADERS, SETTINGS } from './http2-frames.js';
 
 /**
  * What a caller may conclude when the other side breaks, at every point at which it can: an HTTP/2 server that does just
@@ -54,36 +55,19 @@ async function http2(act: (stream: ServerHttp2Stream, session: ServerHttp2Sessio
   return listening(server);
 }
 
-function frame(type: number, flags: number, stream: number, payload = Buffer.alloc(0)): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
-
-const [HEADERS, SETTINGS, GOAWAY] = [1, 4, 7];
-
-function goaway(lastStream: number, code: number): Buffer {
-  const payload = Buffer.alloc(8);
-  payload.writeUInt32BE(lastStream);
-  payload.writeUInt32BE(code, 4);
-  return frame(GOAWAY, 0, 0, payload);
-}
-
 /** HTTP/2 by hand, as far as it takes to receive a call's headers. */
-function byHand(act: (socket: Socket) => void): Promise<number> {
+function byHand(act: (socket: Socket, calls: number) => void): Promise<number> {
   return tcp(socket => {
     let bytes = Buffer.alloc(0);
     let at = 24;
+    let calls = 0;
     socket.write(frame(SETTINGS, 0, 0));
     socket.on('data', more => {
       bytes = Buffer.concat([bytes, more]);
       while (bytes.length >= at + 9 && bytes.length >= at + 9 + bytes.readUIntBE(at, 3)) {
         const type = bytes[at + 3];
         if (type === SETTINGS && bytes[at + 4] === 0) socket.write(frame(SETTINGS, 1, 0));
-        if (type === HEADERS) act(socket);
+        if (type === HEADERS) act(socket, ++calls);
         at += 9 + bytes.readUIntBE(at, 3);
       }
     });
@@ -154,13 +138,31 @@ describe('a call that cannot have begun is unavailable', () => {
     await bothEnd(await tcp(socket => socket.resetAndDestroy()), 'unavailable');
   });
 
+  it('when a server accepts and says nothing', async () => {
+    const port = await tcp(() => undefined);
+    const channel = new GrpcTransport({ connectTimeoutMs: 100 }).open(`127.0.0.1:${port}`);
+    channel.onState = isConnected => void events.push(isConnected ? 'connected' : 'broken');
+    closables.push(() => channel.close());
+    expect(await unary(channel)).toMatchObject({ kind: 'unavailable' });
+    expect(events).toEqual(['broken', 'answered']);
+  });
+
   it('when its stream is refused', async () => {
     await bothEnd(await http2(call => call.close(constants.NGHTTP2_REFUSED_STREAM)), 'unavailable');
   });
 
-  it('when the server goes and says that it has not seen it', async () => {
+  it('when the server goes and says that it has not seen it, which is told of each call', async () => {
     const port = await byHand(socket => socket.write(goaway(0, constants.NGHTTP2_NO_ERROR)));
     await bothEnd(port, 'unavailable');
+    const two = open(
+      await byHand((socket, calls) => {
+        if (calls === 2) socket.end(goaway(1, constants.NGHTTP2_NO_ERROR));
+      }),
+    );
+    expect([await Promise.all([unary(two), unary(two)])].flat()).toMatchObject([
+      { kind: 'unknown-outcome' },
+      { kind: 'unavailable' },
+    ]);
     const closing = await byHand(socket => socket.end(goaway(0, constants.NGHTTP2_NO_ERROR)));
     await bothEnd(closing, 'unavailable');
   });

@@ -137,6 +137,29 @@ describe('limits', () => {
     expect(await ask(channel, 's/echo', BODY)).toBeInstanceOf(Uint8Array);
   });
 
+  it('of resets, which servers keep: cancelling very many calls does not cost the connection', async () => {
+    const slow = new Slow();
+    const channel = await world.connect(slow.endpoint);
+    const hearing = new Hearing();
+    const stream = channel.stream('s/mirror', CONTEXT, hearing);
+    stream.write(BODY);
+    await until(() => hearing.messages.length === 1, 'the stream runs');
+    const sink = { done: () => undefined, failed: () => undefined };
+    for (let round = 0; round < 10; round++) {
+      const before = slow.sinks.length;
+      const calls = Array.from({ length: 400 }, () =>
+        channel.unary('s/slow', BODY, { ...CONTEXT, deadlineMs: 300 }, sink),
+      );
+      await until(() => slow.sinks.length === before + 400, 'they arrive');
+      for (const call of calls) call.cancel();
+    }
+    await until(() => world.server.callsRunning === 1, 'they have met their deadline at the server');
+    expect(slow.ears.every(ear => ear.cancels === 1)).toBe(true);
+    stream.write(BODY);
+    stream.end();
+    expect(await hearing.over).toBe('ended');
+  });
+
   it('of the port: it says who has it', async () => {
     await world.listen(new Slow().endpoint);
     const { port } = world.server;

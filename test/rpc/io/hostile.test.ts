@@ -1,0 +1,264 @@
+import { randomBytes } from 'node:crypto';
+import { type ClientHttp2Session, connect as http2 } from 'node:http2';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { GrpcServer } from '../../../src/rpc/io/grpc-server.js';
+import { STREAM_PATH, UNARY_PATH } from '../../../src/rpc/io/grpc-wire.js';
+import type { RpcChannel, StreamCall } from '../../../src/rpc/transport.js';
+import { authority } from '../../underlay/io/certificates.js';
+import { ask, CONTEXT, ECHO, endpointOf, Hearing, MIRROR, until } from '../transport-contract.js';
+import { GrpcWorld, MESSAGE_BYTES_MAX } from './grpc-world.js';
+import * as h2 from './http2-frames.js';
+
+/** What strangers do to the port of a server that has callers to serve. */
+
+const KEEP_ALIVE_MS = 1_000;
+const PARTIAL_BYTES_MAX = 16 << 20;
+/** What a server may hold on a stranger's account, with all that a test itself makes. */
+const MEMORY_BYTES_MAX = 160 << 20;
+
+let world: GrpcWorld;
+let honest: RpcChannel;
+let hearing: Hearing;
+let stream: StreamCall;
+let sockets: Socket[];
+let memory: number;
+
+beforeEach(async () => {
+  sockets = [];
+  world = new GrpcWorld();
+  world.server = await GrpcServer.listen(endpointOf({ 's/echo': ECHO }, { 's/mirror': MIRROR }), {
+    host: '127.0.0.1',
+    port: 0,
+    limits: { messageBytesMax: MESSAGE_BYTES_MAX, keepAliveMs: KEEP_ALIVE_MS },
+    partialBytesMax: PARTIAL_BYTES_MAX,
+  });
+  honest = world.open();
+  hearing = new Hearing();
+  stream = honest.stream('s/mirror', CONTEXT, hearing);
+  await isWell();
+  memory = process.memoryUsage().rss;
+});
+
+afterEach(async () => {
+  for (const socket of sockets) socket.destroy();
+  await world.close();
+});
+
+/** A stranger's connection; `closed` once the server has ended it. */
+function dial(bytes?: h2.Bytes): Socket {
+  const socket = connect({ host: '127.0.0.1', port: world.server.port });
+  socket.on('error', () => undefined);
+  socket.resume();
+  sockets.push(socket);
+  if (bytes !== undefined) socket.write(bytes);
+  return socket;
+}
+
+function gone(socket: Socket, what: string): Promise<void> {
+  return until(() => socket.destroyed || socket.readableEnded, what);
+}
+
+/** The honest caller's connection, calls and stream go on as if nothing were. */
+async function isWell(): Promise<void> {
+  const before = hearing.messages.length;
+  stream.write(Buffer.from('still there'));
+  expect(await ask(honest, 's/echo', Buffer.alloc(100))).toBeInstanceOf(Uint8Array);
+  await until(() => hearing.messages.length === before + 1, 'the stream goes on');
+  expect(hearing.endings).toBe(0);
+}
+
+function isFrugal(): void {
+  expect(process.memoryUsage().rss - memory).toBeLessThan(MEMORY_BYTES_MAX);
+}
+
+const TO = { 'shoal-to': 's%2Fecho/a1/acme/' };
+
+describe('a server is not disturbed by', () => {
+  it('random bytes, other protocols and truncated frames', async () => {
+    const openings = [
+      randomBytes(100),
+      randomBytes(100_000),
+      Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n'),
+      Buffer.from([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]),
+      Buffer.concat([h2.opening(), randomBytes(5_000)]),
+      Buffer.concat([h2.opening(), h2.frame(h2.DATA, 0, 0, Buffer.alloc(10))]),
+      Buffer.concat([h2.opening(), h2.frame(h2.HEADERS, 4, 1, randomBytes(500))]),
+      Buffer.concat([h2.opening(), Buffer.from([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1])]),
+      Buffer.concat([h2.opening(), h2.frame(h2.HEADERS, 4, 2, h2.headerBlock(UNARY_PATH))]),
+    ];
+    for (const bytes of openings) await gone(dial(bytes), bytes.subarray(0, 20).toString('latin1'));
+    // Cut anywhere, a call is no call.
+    const whole = Buffer.concat([
+      h2.opening(),
+      h2.call(1, UNARY_PATH, TO),
+      h2.frame(h2.DATA, 1, 1, h2.message(9)),
+    ]);
+    for (let length = 1; length < whole.length; length += 7) dial().end(whole.subarray(0, length));
+    await isWell();
+    await until(() => world.server.connections === 1 && world.server.callsRunning === 1, 'none is left');
+  });
+
+  it('connections that say nothing, or stop in the middle', async () => {
+    for (let at = 0; at < 200; at++) dial();
+    for (let at = 0; at < 50; at++) dial(h2.PREFACE.subarray(0, 10));
+    for (let at = 0; at < 50; at++) dial(h2.opening());
+    await until(() => world.server.connections > 250, 'they are there');
+    await isWell();
+    await until(() => world.server.connections === 1, 'pings have found them out');
+    await isWell();
+  });
+
+  it('calls that are none', async () => {
+    const before = world.server.counters.calls;
+    const socket = dial(h2.opening());
+    let id = 1;
+    const send = (path: string, headers: Record<string, string>, ...data: h2.Bytes[]): void => {
+      socket.write(h2.call(id, path, headers));
+      for (const body of data) socket.write(h2.frame(h2.DATA, body === data.at(-1) ? 1 : 0, id, body));
+      id += 2;
+    };
+    for (const path of [UNARY_PATH, STREAM_PATH]) {
+      send(path, {}, h2.message(4));
+      for (const to of [
+        '',
+        '/',
+        '%/a/b/',
+        'a/b/c',
+        'a/b/c/d',
+        'a/b/c/99999999999',
+        '%C3%28/a/b/',
+        'x'.repeat(9_000),
+      ])
+        send(path, { 'shoal-to': to }, h2.message(4));
+      send(path, { ...TO, 'grpc-timeout': 'soon' }, h2.message(4));
+      send(path, { ...TO, 'grpc-timeout': '99999999H' }, h2.message(4));
+      send(path, { ...TO, 'grpc-encoding': 'rot13' }, h2.message(4, 4, 1));
+      send(path, { ...TO, 'grpc-encoding': 'gzip' }, h2.message(4, 4, 1));
+      send(path, TO, h2.message(0x7fff_ffff, 100));
+      send(path, TO, h2.message(4), h2.message(4), h2.message(4));
+      send(path, TO, Buffer.alloc(3));
+      send(path, TO, Buffer.alloc(0));
+    }
+    send('/shoalmq.Rpc/Other', TO, h2.message(4));
+    send('/', {}, h2.message(4));
+    send(UNARY_PATH, { ...TO, 'content-type': 'text/html' }, h2.message(4));
+    await until(() => world.server.counters.calls > before + 20, 'they have arrived');
+    await isWell();
+    socket.destroy();
+    await until(() => world.server.callsRunning === 1, 'none is left');
+  });
+
+  it('messages that grow when they are decompressed', async () => {
+    const bomb = gzipSync(Buffer.alloc(64 << 20));
+    const head = Buffer.alloc(5);
+    head[0] = 1;
+    head.writeUInt32BE(bomb.length, 1);
+    const socket = dial(h2.opening());
+    const body = Buffer.concat([head, bomb]);
+    for (let id = 1; id < 60; id += 2) {
+      socket.write(h2.call(id, UNARY_PATH, { ...TO, 'grpc-encoding': 'gzip' }));
+      for (let at = 0; at < body.length; at += 16_384) {
+        const isLast = at + 16_384 >= body.length;
+        socket.write(h2.frame(h2.DATA, isLast ? 1 : 0, id, body.subarray(at, at + 16_384)));
+      }
+    }
+    await until(() => world.server.counters.calls > 3, 'they arrive');
+    await sleep(300);
+    await isWell();
+    isFrugal();
+  });
+
+  it('floods: headers without end, resets, pings, settings', async () => {
+    const block = h2.headerBlock(UNARY_PATH, TO);
+    const continued = dial(h2.opening());
+    continued.write(h2.frame(h2.HEADERS, 0, 1, block));
+    const more = h2.frame(h2.CONTINUATION, 0, 1, Buffer.alloc(1_000, 0x40));
+    for (let at = 0; at < 1_000; at++) continued.write(more);
+    const large = dial(h2.opening());
+    large.write(h2.call(1, UNARY_PATH, { big: 'x'.repeat(15_000) }));
+    for (let id = 3; id < 21; id += 2) large.write(h2.call(id, UNARY_PATH, { big: 'x'.repeat(15_000) }));
+    const resetting = dial(h2.opening());
+    for (let at = 0; at < 20_000; at++) {
+      const id = at * 2 + 1;
+      resetting.write(Buffer.concat([h2.frame(h2.HEADERS, 4, id, block), h2.reset(id, 8)]));
+    }
+    const pinging = dial(h2.opening());
+    pinging.pause();
+    const ping = Buffer.concat(Array.from({ length: 100 }, () => h2.frame(h2.PING, 0, 0, Buffer.alloc(8))));
+    const setting = Buffer.concat(Array.from({ length: 100 }, () => h2.frame(h2.SETTINGS, 0, 0)));
+    for (let at = 0; at < 2_000; at++) pinging.write(at % 2 === 0 ? ping : setting);
+    await gone(continued, 'headers without end');
+    await gone(resetting, 'resets');
+    await isWell();
+    isFrugal();
+    // Less than what it sent: resets are counted, and the connection closed.
+    expect(world.server.counters.calls).toBeLessThan(5_000);
+  });
+
+  it('very many messages that never end: the connection is closed that has most of them', async () => {
+    const url = `http://127.0.0.1:${world.server.port}`;
+    const headers = (path: string) => ({
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc',
+      ...TO,
+    });
+    const stranger = http2(url);
+    const modest = http2(url);
+    for (const session of [stranger, modest]) session.on('error', () => undefined);
+    const begin = (session: ClientHttp2Session, path: string, sent: number): void => {
+      const call = session.request(headers(path));
+      call.on('error', () => undefined);
+      call.write(h2.message(MESSAGE_BYTES_MAX, sent));
+    };
+    begin(modest, UNARY_PATH, 1_000);
+    for (let at = 0; at < 100; at++)
+      begin(stranger, at % 2 === 0 ? UNARY_PATH : STREAM_PATH, MESSAGE_BYTES_MAX - 1);
+    await until(() => stranger.destroyed, 'closed');
+    expect(world.server.counters.crowdedOut).toBe(1);
+    await isWell();
+    expect(modest.destroyed).toBe(false);
+    modest.destroy();
+  });
+
+  it('callers who ask for much and read nothing', async () => {
+    const socket = dial(h2.opening());
+    socket.pause();
+    const request = Buffer.concat([h2.message(100_000)]);
+    for (let id = 1; id < 400; id += 2) {
+      socket.write(h2.call(id, UNARY_PATH, TO));
+      for (let at = 0; at < request.length; at += 16_000) {
+        const isLast = at + 16_000 >= request.length;
+        socket.write(h2.frame(h2.DATA, isLast ? 1 : 0, id, request.subarray(at, at + 16_000)));
+      }
+    }
+    await sleep(300);
+    await isWell();
+    isFrugal();
+  });
+});
+
+describe('a server with mutual TLS is not disturbed by', () => {
+  it('handshakes that stop, fail, or are none', async () => {
+    const one = authority('one');
+    const tls = { ...one.issue('host'), ca: one.ca };
+    await world.close();
+    world = new GrpcWorld(tls);
+    await world.listen(endpointOf({ 's/echo': ECHO }, { 's/mirror': MIRROR }));
+    honest = world.open();
+    hearing = new Hearing();
+    stream = honest.stream('s/mirror', CONTEXT, hearing);
+    await isWell();
+    for (let at = 0; at < 100; at++) dial();
+    for (let at = 0; at < 50; at++) dial(Buffer.from([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]));
+    const random = dial(randomBytes(1_000));
+    const clear = dial(h2.opening());
+    await gone(random, 'random bytes');
+    await gone(clear, 'HTTP/2 in the clear');
+    await isWell();
+    expect(world.server.counters.tlsFailed).toBeGreaterThan(0);
+  });
+});

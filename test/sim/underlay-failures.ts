@@ -36,7 +36,7 @@ export const FAILURE_STORIES: readonly Scenario[] = [
   },
   {
     name: 'churn',
-    about: 'for two hours hosts die without a word and others start at addresses never seen before',
+    about: 'for an hour hosts die without a word and others start at addresses never seen before',
     hosts: 10,
     hostsMin: 3,
     play: churn,
@@ -171,7 +171,7 @@ function churn(cluster: Cluster): readonly Figure[] {
   const seeds = cluster.seats.slice(0, 2).map(({ node }) => node.address);
   for (const seat of cluster.seats) seat.seeds = seeds;
   up(cluster);
-  for (let round = 0; round < 120; round += 1) {
+  for (let round = 0; round < (cluster.isThorough ? 240 : 60); round += 1) {
     const victim = cluster.random.pick(cluster.seats.slice(2).filter(({ host }) => host !== undefined));
     const heir = cluster.addSeat();
     heir.seeds = seeds;

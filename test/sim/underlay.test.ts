@@ -36,7 +36,10 @@ function playAgain(name: string, hosts: number, seed: number): void {
   expect.fail([failure, `again: ${again}`, ...trace().slice(-100)].join('\n'));
 }
 
-describe('the underlay, simulated', () => {
+/** Real time, on a machine that is shared; alone none of them takes five seconds. */
+const TIMEOUT_MS = 120_000;
+
+describe('the underlay, simulated', { timeout: TIMEOUT_MS }, () => {
   for (const { name, about, hosts, hostsMin } of SCENARIOS) {
     it(`${name}: ${about}`, () => {
       const seeds = SEEDS[name] ?? SEEDS_OTHERWISE;

@@ -45,19 +45,26 @@ export type AgentSent = 'sent' | 'full' | 'no-such-member';
  */
 export type Reliability = 'reliable' | 'best-effort';
 
-/** A named group that this host has joined. `overlay.host(name)` gives it. */
+/**
+ * A named group that this host has joined. `overlay.host(name)` gives it. What breaks a limit of limits.ts asserts;
+ * bytes that are given are kept by reference and must not change, those that come are views of a packet.
+ */
 export interface Agent {
   readonly name: string;
-  /** Registers a member of this host, or changes its metadata. It comes back by itself after a healed cut. */
+  /**
+   * Registers a member of this host, or changes its metadata. It comes back by itself after a healed cut. At most
+   * `MEMBERS_PER_HOST_MAX`.
+   */
   register(member: string, metadata: Uint8Array): void;
   deregister(member: string): void;
   /** Members of hosts that are in the underlay's view, sorted by name and host. */
   members(): readonly AgentMember[];
   hosts(): readonly HostId[];
-  /** From own member `from` to one member. To itself works too. */
+  /** From own member `from` to one member, `MESSAGE_BYTES_MAX` at most. To itself works too. */
   unicast(from: string, host: HostId, member: string, bytes: Uint8Array, reliability: Reliability): AgentSent;
-  /** To the members of that name on every host; returns those that were not reached ('full'). */
+  /** To the members of that name on every host, this one included; returns those that were not reached ('full'). */
   multicast(from: string, member: string, bytes: Uint8Array, reliability: Reliability): readonly HostId[];
+  /** To all members, the sender included. */
   broadcast(from: string, bytes: Uint8Array, reliability: Reliability): readonly HostId[];
   /** Shared by all hosts that carry the agent; made when first asked for. */
   map(name: string): SharedMap;

@@ -120,7 +120,10 @@ export class HostedAgent implements Agent {
       `a host registers at most ${MEMBERS_PER_HOST_MAX} members`,
     );
     ownMembers.add(member);
-    this.write(MEMBERS, memberKey(this.context.own, member), metadata, true);
+    if (this.write(MEMBERS, memberKey(this.context.own, member), metadata, true)) return;
+    ownMembers.delete(member);
+    const { log } = this.context.env;
+    log.error({ agent: this.name, member }, 'a member is not registered: the agent has too many entries');
   }
 
   deregister(member: string): void {

@@ -17,7 +17,7 @@ export const KEY_LENGTH_MAX = 256;
 
 export const VALUE_BYTES_MAX = 16_384;
 
-/** Members and entries of all maps of one agent, above which this host writes no new ones. */
+/** Members and entries of all maps of one agent, above which this host writes no new entries. */
 export const ENTRIES_MAX = 32_768;
 
 /** A stream packet of the underlay (1 MiB) less what stands around the bytes, the longest names included. */

@@ -5,11 +5,20 @@ import type { HostId } from '../underlay/message.js';
 import { Absentees } from './absentees.js';
 import { encodeEntry } from './codec.js';
 import type { Context } from './context.js';
-import { type Found, isLater, keyOfHost, readDots, splitName, type Visible, WITHDRAWN } from './entry.js';
+import {
+  type Found,
+  isLater,
+  keyOfHost,
+  MEMBERS,
+  readDots,
+  splitName,
+  type Visible,
+  WITHDRAWN,
+} from './entry.js';
 import { ENTRIES_MAX } from './limits.js';
 import { decodeWithdrawn, isWithdrawn, Withdrawals, type Withdrawn } from './withdrawals.js';
 
-/** Above what any host writes, since several may write their last entry at once. */
+/** More than entries of maps, which several hosts may write at once: members always find room. */
 const KEYS_MAX = 4 * ENTRIES_MAX;
 
 /** Origins without a live entry that the map remembers. */
@@ -18,16 +27,16 @@ const DORMANT_MAX = 4_096;
 /** Rounds in which our own writes are looked at in one go. They answer to what others did, so the second is empty. */
 const ROUNDS_MAX = 8;
 
-export interface RegistryObserver {
-  /** Exactly one of them may be undefined: not there before, not there any more. */
-  onEntry(before: Visible | undefined, after: Visible | undefined): void;
-}
-
 /** What is missing is seen for so long, milliseconds: its owner is here and has had time to write it again. */
 const HOLD_MS = 10_000;
 
 /** A hold that ends so late did so while this host did not run, and heard nothing: it begins again. */
 const LATE_MS = 1_000;
+
+export interface RegistryObserver {
+  /** Exactly one of them may be undefined: not there before, not there any more. */
+  onEntry(before: Visible | undefined, after: Visible | undefined): void;
+}
 
 interface Registration {
   readonly stamp: number;
@@ -111,7 +120,7 @@ export class Registry {
   set(map: string, key: string, bytes: Uint8Array, isOwned: boolean): boolean {
     const name = `${map}/${key}`;
     const before = this.slots.get(name);
-    if (before === undefined && this.slots.size >= ENTRIES_MAX) return false;
+    if (before === undefined && map !== MEMBERS && this.slots.size >= ENTRIES_MAX) return false;
     const stamp = this.nextStamp(before?.visible?.stamp ?? 0);
     const encoded = encodeEntry(stamp, isOwned, bytes);
     if (!this.replicator.set(name, encoded)) return false;

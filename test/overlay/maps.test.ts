@@ -136,6 +136,8 @@ describe('shared maps', () => {
     while (maps[0]!.set(`key-${at}`, text(''), false)) at++;
     expect(at).toBe(32_768);
     expect(maps[0]!.set('key-0', text('1'), false)).toBe(true);
+    agents[0]!.register('late', text(''));
+    expect(agents[0]!.members()).toHaveLength(1);
     cluster.flush(hosts[0]!);
     expect(cluster.runUntil(() => [...maps[1]!.keys()].length === at, 120_000)).toBeLessThan(60_000);
     expect(maps[1]!.set('one-more', text(''), false)).toBe(false);

@@ -78,6 +78,14 @@ export class Agenda {
     }
   }
 
+  /** Rings all alarms, at the end of time. */
+  expire(): void {
+    for (const alarm of [...this.alarms.all()]) {
+      this.alarms.delete(alarm);
+      alarm.due(Number.POSITIVE_INFINITY);
+    }
+  }
+
   /** Alarms and tasks that stand now. */
   get size(): number {
     return this.alarms.size + this.tasks.length;

@@ -120,6 +120,10 @@ export class MessageStream<Request, Response> implements Alarm, Mover, Dependent
     agenda.at(this, agenda.nowMs);
   }
 
+  stop(failure: RpcFailure): void {
+    this.fail(failure);
+  }
+
   serverGone(server: Server): void {
     this.onBroken(rpcFailure('unavailable', `${this.path}: server ${server.id} is gone`));
   }

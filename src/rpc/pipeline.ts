@@ -326,6 +326,15 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
     this.pump();
   }
 
+  stop(failure: RpcFailure): void {
+    this.stream?.cancel();
+    this.detach('forget');
+    for (const item of this.takeSent()) this.answer(item, rpcFailure('unknown-outcome', failure.detail));
+    this.failAll(failure);
+    this.isClosing = true;
+    this.finish();
+  }
+
   serverGone(server: Server): void {
     this.stream?.cancel();
     this.onBroken(rpcFailure('unknown-outcome', `server ${server.id} is gone`));

@@ -121,6 +121,7 @@ export class Rpc {
   private readonly links: Links;
   private readonly views = new Map<string, ServiceView>();
   private readonly registry = new Registry();
+  private readonly servers = new Set<RunningServer>();
   private readonly local: InProcessChannel<unknown>;
 
   constructor(options: RpcOptions) {
@@ -157,19 +158,25 @@ export class Rpc {
     this.registry.add(served);
     view.announce(announcement);
     const drain = new Drain(served, this.agenda, view);
-    const forget = () => this.registry.delete(served);
-    return {
+    const server: RunningServer = {
       id: options.id,
       drain: (drainOptions, done) =>
         drain.begin(drainOptions, isFinished => {
-          forget();
+          this.forget(served, server);
           done(isFinished);
         }),
       close: () => {
         drain.close();
-        forget();
+        this.forget(served, server);
       },
     };
+    this.servers.add(server);
+    return server;
+  }
+
+  private forget(served: ServedService, server: RunningServer): void {
+    this.registry.delete(served);
+    this.servers.delete(server);
   }
 
   /** What is known of a service: its servers, their state, its directives. */
@@ -226,16 +233,15 @@ export class Rpc {
 
   /** Ends everything: servers are deregistered, calls under way fail. */
   close(): void {
-    for (const served of this.registry.all()) {
-      served.stop();
-      this.registry.delete(served);
-    }
+    for (const server of [...this.servers]) server.close();
     for (const [service, view] of this.views) {
       view.close();
       this.options.overlay.unhost(agentName(service));
     }
     this.views.clear();
     this.links.closeAll();
+    // What waits to be tried again.
+    this.agenda.expire();
     this.options.overlayUsed?.();
   }
 }

@@ -4,6 +4,7 @@ import type { Agenda, Task } from './agenda.js';
 import { type Announcement, encodeAnnouncement } from './announcement.js';
 import type { Context, Mover } from './context.js';
 import { Directory, type Server } from './directory.js';
+import { rpcFailure } from './failure.js';
 import type { Links } from './link.js';
 import { Routing } from './routing.js';
 import {
@@ -67,7 +68,13 @@ export class ServiceView implements Task {
       malformed: onMalformed,
     });
     this.routing = new Routing(service, this.directory, this.directives, env.random);
-    this.context = { agenda, random: env.random, routing: this.routing, movers: this.movers };
+    this.context = {
+      agenda,
+      random: env.random,
+      routing: this.routing,
+      movers: this.movers,
+      isClosed: false,
+    };
     this.directory.addAll(agent.members());
   }
 
@@ -136,6 +143,9 @@ export class ServiceView implements Task {
   }
 
   close(): void {
+    this.context.isClosed = true;
+    const failure = rpcFailure('unavailable', `${this.service}: this node is shutting down`);
+    for (const mover of [...this.movers]) mover.stop(failure);
     this.directory.close();
   }
 

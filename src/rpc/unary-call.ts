@@ -177,7 +177,8 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
   }
 
   private mayTryAgain({ kind }: RpcFailure): boolean {
-    if (!this.scope.method.idempotent || this.attempts >= ATTEMPTS_MAX) return false;
+    const { method, context } = this.scope;
+    if (!method.idempotent || context.isClosed || this.attempts >= ATTEMPTS_MAX) return false;
     // That there is no server is news only to a call that has seen one.
     if (kind === 'server-not-found') return this.attempts > 0;
     return kind === 'unavailable' || kind === 'unknown-outcome';

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { Agenda } from '../../src/rpc/agenda.js';
 import { InProcessTransport } from '../../src/rpc/in-process.js';
 import type { RpcEndpoint } from '../../src/rpc/transport.js';
-import { CONTEXT, Hearing, transportContract } from './transport-contract.js';
+import { transportContract } from './transport-contract.js';
+import { CONTEXT, Hearing } from './transport-ends.js';
 
 const clock = { monotonicMs: () => performance.now(), wallMs: () => 0 };
 

@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RpcFailure } from '../../../src/rpc/failure.js';
 import { GrpcTransport } from '../../../src/rpc/io/grpc-transport.js';
 import type { RpcChannel } from '../../../src/rpc/transport.js';
-import { ask, CONTEXT, Hearing, pause, until } from '../transport-contract.js';
+import { ask, CONTEXT, Hearing, pause, until } from '../transport-ends.js';
 import { frame, goaway, HEADERS, SETTINGS } from './http2-frames.js';
 
 /**

@@ -4,7 +4,7 @@ import { GrpcTls } from '../../../src/rpc/io/grpc-tls.js';
 import { GrpcTransport } from '../../../src/rpc/io/grpc-transport.js';
 import type { UnarySink } from '../../../src/rpc/transport.js';
 import { authority } from '../../underlay/io/certificates.js';
-import { ask, CONTEXT, Ear, ECHO, endpointOf, Hearing, MIRROR, pause, until } from '../transport-contract.js';
+import { ask, CONTEXT, Ear, ECHO, endpointOf, Hearing, MIRROR, pause, until } from '../transport-ends.js';
 import { GrpcWorld } from './grpc-world.js';
 
 const one = authority('one');

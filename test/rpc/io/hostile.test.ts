@@ -8,7 +8,7 @@ import { GrpcServer } from '../../../src/rpc/io/grpc-server.js';
 import { STREAM_PATH, UNARY_PATH } from '../../../src/rpc/io/grpc-wire.js';
 import type { RpcChannel, StreamCall } from '../../../src/rpc/transport.js';
 import { authority } from '../../underlay/io/certificates.js';
-import { ask, CONTEXT, ECHO, endpointOf, Hearing, MIRROR, until } from '../transport-contract.js';
+import { ask, CONTEXT, ECHO, endpointOf, Hearing, MIRROR, until } from '../transport-ends.js';
 import { GrpcWorld, MESSAGE_BYTES_MAX } from './grpc-world.js';
 import * as h2 from './http2-frames.js';
 

@@ -129,14 +129,15 @@ function oneWayLink(cluster: Cluster): readonly Figure[] {
   const [from, to] = cluster.random.sample(cluster.seats, 2) as [Seat, Seat];
   const words = `${from.node.label} cannot send to ${to.node.label}`;
   const mend = cluster.network.addRule({ from: indexes([from]), to: indexes([to]), isCut: true }, words);
-  // Long enough for each to probe the other three times, a second for each host and probe.
-  mustNotEvict(cluster, Math.max(5 * MINUTE_MS, 6_000 * cluster.hostCount), words);
-  if (!seesOneWay(from, to) && !seesOneWay(to, from)) fail(`${words}, and neither of them says so`);
+  // Time for each to probe the other three times, a second for each host and probe; in very large clusters too much.
+  const isSeen = cluster.hostCount <= 200;
+  mustNotEvict(cluster, Math.max(5 * MINUTE_MS, isSeen ? 6_000 * cluster.hostCount : 0), words);
+  if (isSeen && !seesOneWay(from, to) && !seesOneWay(to, from)) fail(`${words}, and neither of them says so`);
   mend();
   const tookMs = cluster.mustConverge(FUSE_MS, 'after the link was mended');
-  // Each probes the other at least once in two rounds, a second for each host.
-  cluster.world.run(MINUTE_MS + 2_000 * cluster.hostCount);
-  if (seesOneWay(from, to) || seesOneWay(to, from)) fail('a link that was mended still counts as one-way');
+  cluster.world.run(MINUTE_MS + (isSeen ? 2_000 * cluster.hostCount : 0));
+  if (isSeen && (seesOneWay(from, to) || seesOneWay(to, from)))
+    fail('a link that was mended still counts as one-way');
   return [
     { what: 'evictions', text: '0' },
     { what: 'one cluster', text: seconds(tookMs) },

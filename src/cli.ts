@@ -10,6 +10,7 @@ import { createLog } from './node/log.js';
 import { promptHidden, readLine } from './node/prompt.js';
 import { report } from './node/report.js';
 import { assertSecure } from './node/security.js';
+import { addServiceCommands } from './node/service-commands.js';
 import { stopOnSignal } from './node/signals.js';
 import { packageVersion } from './node/version.js';
 import { openAuth } from './plugin/io/auth.js';
@@ -180,6 +181,7 @@ function commandLine(): Command {
     .option('--markdown', 'as the table of the README')
     .action(configKeys);
   addClusterCommands(program, { withConfig, configOf });
+  addServiceCommands(program, { withConfig, configOf });
   program
     .command('passwd <file> <user>')
     .description('set or delete a password; the file is made when it is missing')

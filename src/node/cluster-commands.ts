@@ -3,10 +3,10 @@ import { createInterface } from 'node:readline/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ShoalError } from '../base/errors.js';
-import { type AdminPort, askAdmin, findAdmin } from './admin-client.js';
+import { type AdminPort, askAdmin } from './admin-client.js';
+import { type AskingOptions, asking, type ConfigReader, portOf, print } from './asking.js';
 import { findingsText, membersText } from './cluster-table.js';
 import type { MemberRow, MembersReport } from './cluster-view.js';
-import type { Config } from './config.js';
 import type { Finding } from './finding.js';
 import { report } from './report.js';
 
@@ -29,58 +29,38 @@ Three nodes on one machine, and what they know of each other:
 const WATCH_MS = 1_000;
 const CLEAR_SCREEN = '\u001b[H\u001b[2J\u001b[3J';
 
-interface Options {
-  config?: string;
-  set: string[];
-  url?: string;
-  tokenFile?: string;
-}
-
-/** How `cli.ts` reads the configuration. */
-export interface ConfigReader {
-  readonly withConfig: (command: Command) => Command;
-  readonly configOf: (options: Options) => Config;
-}
-
-export function addClusterCommands(program: Command, { withConfig, configOf }: ConfigReader): void {
+export function addClusterCommands(program: Command, reader: ConfigReader): void {
   const cluster = program
     .command('cluster')
     .description('show and change the cluster that a running node is in')
     .addHelpText('after', CLUSTER_HELP);
-  const portOf = (options: Options) => findAdmin(configOf(options), options);
-  const asking = (command: Command) =>
-    withConfig(command)
-      .option('--url <url>', 'administration port of the node; otherwise found in its data directory')
-      .option('--token-file <file>', 'its token; otherwise admin.token in the data directory')
-      .addHelpText('after', CLUSTER_HELP);
-  asking(cluster.command('members').description('the hosts that the asked node sees, lost ones included'))
+  const ask = (command: Command) => asking(command, reader).addHelpText('after', CLUSTER_HELP);
+  ask(cluster.command('members').description('the hosts that the asked node sees, lost ones included'))
     .option('-w, --watch', 'again each second, until Ctrl-C')
     .option('--json', 'as JSON, one line for each look')
-    .action((options: MembersOptions) => members(portOf(options), options));
-  asking(cluster.command('doctor').description('explain what looks wrong; exits with 1 when something does'))
+    .action((options: MembersOptions) => members(portOf(options, reader), options));
+  ask(cluster.command('doctor').description('explain what looks wrong; exits with 1 when something does'))
     .option('--json', 'as JSON')
-    .action((options: Options & { json?: true }) => doctor(portOf(options), options.json === true));
-  asking(
+    .action((options: AskingOptions & { json?: true }) =>
+      doctor(portOf(options, reader), options.json === true),
+    );
+  ask(
     cluster
       .command('evict <host>')
       .description('put a host out of the cluster, by name or id, until its process starts again'),
   )
     .option('-y, --yes', 'do not ask whether that is meant')
-    .action((host: string, options: Options & { yes?: true }) => {
-      return evict(portOf(options), host, options.yes === true);
+    .action((host: string, options: AskingOptions & { yes?: true }) => {
+      return evict(portOf(options, reader), host, options.yes === true);
     });
-  asking(
+  ask(
     cluster.command('leave').description('let the asked node leave; it goes on serving its clients alone'),
-  ).action((options: Options) => leave(portOf(options)));
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
+  ).action((options: AskingOptions) => leave(portOf(options, reader)));
 }
 
 // -- members -----------------------------------------------------------------------------------------------
 
-type MembersOptions = Options & { watch?: true; json?: true };
+type MembersOptions = AskingOptions & { watch?: true; json?: true };
 
 async function members(port: AdminPort, { watch, json }: MembersOptions): Promise<void> {
   const look = async () => {

@@ -2,7 +2,7 @@ import { type Answer, type Route, type Routes, refusal } from './admin-server.js
 import type { Cluster, Evicted, WantedHost } from './cluster.js';
 import { clean } from './finding.js';
 
-const NO_CLUSTER = 'this node is in no cluster: start it with cluster.seeds, or cluster.enabled: true';
+export const NO_CLUSTER = 'this node is in no cluster: start it with cluster.seeds, or cluster.enabled: true';
 
 /** What the administration port serves; `cluster` is undefined on a node that is in none. */
 export function clusterRoutes(cluster: Cluster | undefined): Routes {

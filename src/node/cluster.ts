@@ -1,11 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { assert } from '../base/assert.js';
 import type { Env } from '../base/env.js';
 import { HybridClock } from '../base/hlc.js';
 import { type Closable, Scope } from '../base/scope.js';
 import { Overlay } from '../overlay/overlay.js';
 import { WatchedFile } from '../plugin/io/watched-file.js';
 import type { Reply } from '../rpc/handler.js';
+import type { Rpc } from '../rpc/rpc.js';
+import type { Directive } from '../rpc/traffic.js';
 import { parseAddress } from '../underlay/io/address.js';
 import { UnderlayDriver } from '../underlay/io/driver.js';
 import type { Address, HostId, HostRecord } from '../underlay/message.js';
@@ -30,6 +33,8 @@ import { FINDINGS_MAX, type NodeReport, nodeService, serverIdOf } from './node-s
 import { type Answers, askReports, peersOf } from './peers.js';
 import type { CollectedMetric } from './prometheus.js';
 import { RpcHost } from './rpc-host.js';
+import { type ServicesReport, servicesReport } from './services-view.js';
+import { changeTraffic, type TrafficChange, type TrafficReport, trafficReport } from './traffic.js';
 import { packageVersion } from './version.js';
 
 /** A host by its name, or by its id where several have the name. */
@@ -191,8 +196,9 @@ export class Cluster implements Closable {
       overlayUsed: () => this.driver.act(() => undefined),
     });
     this.services = services;
+    const id = serverIdOf(machine.self.id);
     const handlers = { report: (_: unknown, reply: Reply<NodeReport>) => reply.done(this.ownReport()) };
-    services.own(services.rpc.serve(nodeService, handlers, { id: serverIdOf(machine.self.id) }));
+    services.own(services.rpc.serve(nodeService, handlers, { id, groups: config.rpc.groups }));
     return services;
   }
 
@@ -245,6 +251,31 @@ export class Cluster implements Closable {
     const report = withAnswers(known.report, answers);
     const more = await reach(deaf.slice(0, DEAF_REACHED_MAX));
     return diagnose({ ...known, report, peers, reached: new Map([...reached, ...more]) });
+  }
+
+  async servicesReport(): Promise<ServicesReport> {
+    const answers = await this.ask();
+    const { machine, standing } = this;
+    const hosts = hostsInView(machine, standing);
+    return servicesReport({ report: this.view(), hosts, rpc: this.rpc, answers });
+  }
+
+  traffic(): TrafficReport {
+    return trafficReport(this.rpc);
+  }
+
+  /** To be asked of a member only: the directives of one that is out of the cluster are nobody's. */
+  changeTraffic(
+    service: string | undefined,
+    prefix: string,
+    weights: Directive['weights'] | undefined,
+  ): TrafficChange {
+    return changeTraffic(this.rpc, service, prefix, weights);
+  }
+
+  private get rpc(): Rpc {
+    assert(this.services !== undefined, 'nobody asks before the start');
+    return this.services.rpc;
   }
 
   private known(): Known {

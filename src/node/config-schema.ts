@@ -138,6 +138,11 @@ const rpc = z.strictObject({
     .default('auto')
     .describe('address to bind; auto is cluster.host; anything but loopback wants rpc.tls with caFile'),
   port: port(4801),
+  groups: z
+    .array(z.string().regex(/^[a-z0-9_-]{1,32}$/))
+    .max(16)
+    .default([])
+    .describe('groups that the services of this node are in, for "shoalmq traffic"; none: untagged'),
   tls: z
     .strictObject({
       certFile: text

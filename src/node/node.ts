@@ -7,6 +7,7 @@
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
  *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
  *   rpc-host.ts, node-service.ts, peers.ts   the services of this node; what nodes ask each other about themselves
+ *   service*.ts, traffic.ts    what an operator sees of services, and which servers get whose calls
  *   finding.ts, doctor-calls.ts   what the doctor says, and what it says of calls
  *   admin*.ts, http.ts         the local port for that: token, server, client
  *   listener-watch.ts, descriptors.ts  how many clients may come, and who is told when they may not
@@ -70,6 +71,7 @@ import { type NodeStatus, openMetricsServer } from './metrics-server.js';
 import type { AdmissionInput, Opened } from './mqtt-worker.js';
 import { sampleRings } from './ring-metrics.js';
 import { isLoopback, LISTENER_KINDS, type ListenerKind } from './security.js';
+import { serviceRoutes } from './service-routes.js';
 import { SysTopics } from './sys-topics.js';
 import { planThreads, type ThreadPlan } from './thread-plan.js';
 import { openPool, type Role, Thread } from './threads.js';
@@ -343,7 +345,8 @@ class Node {
     const { host, port } = config.admin;
     const { dataDir } = config.node;
     const token = renewToken(dataDir);
-    const server = scope.own(await openAdminServer({ host, port, token, routes: clusterRoutes(cluster) }));
+    const routes = new Map([...clusterRoutes(cluster), ...serviceRoutes(cluster)]);
+    const server = scope.own(await openAdminServer({ host, port, token, routes }));
     if (!isLoopback(host)) log.warn({ host }, 'the token of the administration port travels in the clear');
     scope.own(announceUrl(dataDir, `http://${formatAddress(reachable(host), server.port)}`));
   }

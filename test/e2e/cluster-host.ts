@@ -57,7 +57,19 @@ export class ClusterHost {
 
   /** `shoalmq cluster …` as an operator types it. */
   command(...args: string[]) {
-    return runCli(['cluster', ...args, '--set', `node.dataDir=${this.dataDir}`]);
+    return this.run('cluster', ...args);
+  }
+
+  services(...args: string[]) {
+    return this.run('services', ...args);
+  }
+
+  traffic(...args: string[]) {
+    return this.run('traffic', ...args);
+  }
+
+  private run(...args: string[]) {
+    return runCli([...args, '--set', `node.dataDir=${this.dataDir}`]);
   }
 }
 

@@ -170,7 +170,7 @@ describe('rpc', () => {
 
   it('goes where gossip goes, under the same certificates, unless something else is said', () => {
     const { rpc, cluster } = load('cluster.host=10.0.0.1', ...identity('cluster'));
-    expect(rpc).toEqual({ host: '10.0.0.1', port: 4_801, tls: cluster.tls });
+    expect(rpc).toEqual({ host: '10.0.0.1', port: 4_801, groups: [], tls: cluster.tls });
     expect(load('rpc.host=127.0.0.1', 'cluster.host=10.0.0.1').rpc.host).toBe('127.0.0.1');
     const own = load(...identity('cluster'), 'rpc.tls.certFile=x', 'rpc.tls.keyFile=y');
     expect(own.rpc.tls).toEqual({ certFile: 'x', keyFile: 'y' });

@@ -20,6 +20,8 @@ import { UnaryCall, type UnaryScope } from './unary-call.js';
 
 /** Unary calls of one method under way; beyond, `throttled` at once. */
 export const CALLS_MAX = 65_536;
+/** And the bytes of their requests. */
+export const CALL_BYTES_MAX = 64 * 1_024 * 1_024;
 
 export interface CallOptions {
   /** Whose traffic it is; '' (the default) has no directive but that for all. */
@@ -72,7 +74,7 @@ export class UnaryCaller<Request, Response> {
   private readonly scope: UnaryScope<Request, Response>;
 
   constructor(path: string, method: UnaryMethod<Request, Response>, context: Context) {
-    this.scope = { context, path, method, open: 0 };
+    this.scope = { context, path, method, open: 0, bytes: 0 };
   }
 
   /** `done` is called exactly once, by the deadline, and not before this has returned. */
@@ -80,8 +82,8 @@ export class UnaryCaller<Request, Response> {
     const { scope } = this;
     const deadlineMs = options.deadlineMs ?? scope.method.deadlineMs;
     const call = new UnaryCall(scope, request, options.tenant ?? '', deadlineMs, done);
-    if (scope.open > CALLS_MAX)
-      call.refuse(rpcFailure('throttled', `${scope.path}: ${CALLS_MAX} calls are under way`));
+    if (scope.open > CALLS_MAX || scope.bytes > CALL_BYTES_MAX)
+      call.refuse(rpcFailure('throttled', `${scope.path}: ${scope.open - 1} calls are under way`));
     else call.begin();
     return call;
   }

@@ -24,6 +24,8 @@ export class Link implements Alarm {
   heapIndex = -1;
   /** No connection: calls are not to go here. */
   isBroken = false;
+  /** Of the monotonic clock. */
+  brokenSinceMs = 0;
   private retryMs = RETRY_MS;
   private readonly agenda: Agenda;
   private readonly random: Random;
@@ -62,6 +64,7 @@ export class Link implements Alarm {
       return;
     }
     this.isBroken = !connected;
+    this.brokenSinceMs = this.agenda.nowMs;
     if (connected) {
       this.retryMs = RETRY_MS;
       this.agenda.cancel(this);

@@ -32,8 +32,8 @@ export interface ServerRow {
   readonly announcement: Announcement;
   readonly host: number;
   readonly isLocal: boolean;
-  /** Its connection is broken, and it is out of rotation. */
-  readonly isBroken: boolean;
+  /** How long it has been out of rotation since its connection broke or could not be made, milliseconds; -1: it is in. */
+  readonly brokenForMs: number;
   /** Calls and streams of this node that are under way there; begun and failed since it is known. */
   readonly underWay: number;
   readonly begun: number;
@@ -81,8 +81,16 @@ export class ServiceView implements Task {
   /** Sorted by id. */
   servers(): readonly ServerRow[] {
     return [...this.directory.servers()]
-      .map(rowOf)
+      .map(server => rowOf(server, this.parts.agenda.nowMs))
       .sort((a, b) => compare(a.announcement.id, b.announcement.id));
+  }
+
+  /**
+   * Connects to all servers, which otherwise waits for the first call: `servers()` then tells which of those that the
+   * gossip knows do not answer.
+   */
+  connect(): void {
+    for (const { link } of this.directory.servers()) link?.channel.connect();
   }
 
   traffic(): readonly Directive[] {
@@ -173,9 +181,10 @@ export class ServiceView implements Task {
   }
 }
 
-function rowOf(server: Server): ServerRow {
+function rowOf(server: Server, nowMs: number): ServerRow {
   const { announcement, host, isLocal, link, underWay, begun, failed } = server;
-  return { announcement, host, isLocal, isBroken: link?.isBroken === true, underWay, begun, failed };
+  const brokenForMs = link?.isBroken === true ? nowMs - link.brokenSinceMs : -1;
+  return { announcement, host, isLocal, brokenForMs, underWay, begun, failed };
 }
 
 function compare(a: string, b: string): number {

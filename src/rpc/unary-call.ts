@@ -17,8 +17,9 @@ export interface UnaryScope<Request, Response> {
   readonly context: Context;
   readonly path: string;
   readonly method: UnaryMethod<Request, Response>;
-  /** Calls under way. */
+  /** Calls under way, and the bytes of their requests. */
   open: number;
+  bytes: number;
 }
 
 /**
@@ -41,6 +42,7 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
   /** The body, as `wire` has it; made once for all servers that are reached by the same. */
   private body: unknown;
   private wire: Wire | undefined;
+  private bodyBytes = 0;
   private attempts = 0;
   private isEnded = false;
   /** The last failure of an attempt, or the reason of a refusal that is yet to be told. */
@@ -133,6 +135,7 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
     if (this.wire !== picked.wire) {
       this.wire = picked.wire;
       this.body = picked.wire.encode(method.request, this.request, method.messageBytesMax);
+      this.weigh(this.body === TOO_LARGE ? 0 : picked.wire.sizeOf(this.body));
     }
     if (this.body === TOO_LARGE) {
       this.refuse(
@@ -191,6 +194,11 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
     return other instanceof Server && other !== this.lastServer;
   }
 
+  private weigh(bytes: number): void {
+    this.scope.bytes += bytes - this.bodyBytes;
+    this.bodyBytes = bytes;
+  }
+
   private where(): string {
     return this.lastServer === undefined ? this.scope.path : `${this.scope.path} at ${this.lastServer.id}`;
   }
@@ -209,6 +217,7 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
     if (this.isEnded) return;
     this.isEnded = true;
     this.scope.open--;
+    this.weigh(0);
     this.scope.context.agenda.cancel(this);
     this.release();
     this.tell(result);

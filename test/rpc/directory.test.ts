@@ -131,7 +131,7 @@ describe('the live list', () => {
     client.get.call('x', { deadlineMs: 100 }, () => {});
     world.run(50);
     const [row] = caller.rpc.view('bank').servers();
-    expect(row).toMatchObject({ host: 2, isLocal: false, isBroken: false, underWay: 1, begun: 1, failed: 0 });
+    expect(row).toMatchObject({ host: 2, isLocal: false, brokenForMs: -1, underWay: 1, begun: 1, failed: 0 });
     world.run(100);
     const [after] = caller.rpc.view('bank').servers();
     expect(after).toMatchObject({ underWay: 0, begun: 1, failed: 1 });

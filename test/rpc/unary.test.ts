@@ -225,6 +225,7 @@ describe('a server that goes', () => {
   it('and comes back: its connection is tried again, and calls come once it stands', () => {
     const { world, nodes, calls, client } = setUp(7);
     world.network.refusing.add(nodes[1]!.address);
+    nodes[0]!.rpc.view('bank').connect();
     world.network.breakAll(nodes[1]!, 'now');
     world.run(3_000);
     const { results, done } = collect<string>();
@@ -232,6 +233,8 @@ describe('a server that goes', () => {
     for (let i = 0; i < 50; i++) client.turn.call('x', {}, done);
     world.run(100);
     expect(new Set(calls)).toEqual(new Set(['s2']));
+    const [row] = nodes[0]!.rpc.view('bank').servers();
+    expect(row!.brokenForMs).toBeGreaterThan(2_900);
     expect(world.network.delivered - delivered).toBe(50);
     world.network.refusing.clear();
     world.run(12_000);

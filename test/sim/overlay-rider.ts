@@ -148,12 +148,14 @@ export class Rider {
 
   // -- What it is told ---------------------------------------------------------------------------------------
 
-  /** `isMurky`: some links are cut, so that registrations may be removed by some and renewed for others only. */
-  onTurn(agents: readonly AgentOutput[], isMurky: boolean): void {
+  /** `isReachable`: whether what that host registers has a way to here. */
+  onTurn(agents: readonly AgentOutput[], isReachable: (host: HostId) => boolean): void {
     if (agents.length === 0) return;
     for (const output of agents) this.onOutput(output);
-    for (const [at, output] of isMurky ? [] : agents.entries())
-      if (output.kind === 'member-left' && !hasHostLeft(agents, at, output.member.host)) this.judge(output);
+    for (const [at, output] of agents.entries()) {
+      if (output.kind !== 'member-left' || hasHostLeft(agents, at, output.member.host)) continue;
+      if (isReachable(output.member.host)) this.judge(output);
+    }
     if (!this.isStrict) return;
     for (const [name, { replay }] of this.carried) replay.compare(this.overlay.host(name));
   }

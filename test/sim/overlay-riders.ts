@@ -78,14 +78,20 @@ export class Riders implements Upper {
   turn(host: SimHost, ready: Ready): void {
     const { agents } = ready as OverlayReady;
     for (const output of agents) this.trace(host, output);
-    this.riders.get(host.options.id)?.onTurn(agents, this.isMurky());
+    this.riders.get(host.options.id)?.onTurn(agents, id => this.isReachable(host, id));
   }
 
-  /** Or was, until a moment ago. */
-  private isMurky(): boolean {
-    const { nowMs } = this.cluster.world;
-    if (this.cluster.isMurky) this.murkyMs = nowMs;
-    return nowMs - this.murkyMs < MURKY_MS;
+  /** Whether registrations of the host `id` have had a way to `host` for a while. */
+  private isReachable(host: SimHost, id: HostId): boolean {
+    const { cluster } = this;
+    const { nowMs } = cluster.world;
+    if (cluster.isMurky) this.murkyMs = nowMs;
+    const owner = cluster.hostOf(id);
+    return (
+      owner !== undefined &&
+      this.seatOf(owner).part === this.seatOf(host).part &&
+      nowMs - this.murkyMs >= MURKY_MS
+    );
   }
 
   private trace({ node }: SimHost, output: AgentOutput): void {

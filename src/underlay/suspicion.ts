@@ -20,6 +20,10 @@ const REMIND_INTERVALS_MIN = 2;
 const REMIND_INTERVALS_MAX = 5;
 const HOSTS_PER_INTERVAL = 4;
 
+/** Hosts that remind a suspect the first time, in a cluster of any size; each time it is so many times more. */
+const REMINDERS = 16;
+const REMINDERS_GROWTH = 4;
+
 /** The last reminders come so many probe time-outs before the end. */
 const LAST_REMINDERS: readonly number[] = [3, 1.5];
 
@@ -49,6 +53,7 @@ export class Suspicion implements Timed {
   private readonly timing: UnderlayTiming;
   private startMs: number;
   private remindedMs: number;
+  private reminders = 0;
   private lastReminders = 0;
   /** It was reminded, and whether it answered has not been looked at yet. */
   private isAsked = false;
@@ -122,12 +127,26 @@ export class Suspicion implements Timed {
     return heardMs < this.remindedMs;
   }
 
-  onReminded(nowMs: number): void {
-    this.isAsked = true;
+  /** A reminder is due. True when it is one of the last, which are never left out. */
+  isEnding(nowMs: number): boolean {
     const last = LAST_REMINDERS[this.lastReminders];
-    if (last !== undefined && nowMs >= this.endMs() - last * this.timing.probeTimeoutMs)
-      this.lastReminders += 1;
+    return last !== undefined && nowMs >= this.endMs() - last * this.timing.probeTimeoutMs;
+  }
+
+  /**
+   * Of how many hosts this one is to remind the suspect now. A fresh suspicion is held by all, so some will do; one that
+   * goes on is perhaps held here only, by who missed the refutation.
+   */
+  get remindersWanted(): number {
+    return REMINDERS * REMINDERS_GROWTH ** this.reminders;
+  }
+
+  /** `isAsked`: this host was among those that did remind the suspect. */
+  onReminded(nowMs: number, isAsked: boolean): void {
+    if (this.isEnding(nowMs)) this.lastReminders += 1;
+    this.isAsked = isAsked;
     this.remindedMs = nowMs;
+    this.reminders += 1;
   }
 
   /** When it becomes a failure, on the monotonic clock. */

@@ -1,4 +1,5 @@
 import type { Env } from '../base/env.js';
+import { below } from './chance.js';
 import type { Context } from './context.js';
 import { DeadlineHeap } from './deadline-heap.js';
 import { isHostId, isHostRecord, isIncarnation, isLater, isLeap } from './host-record.js';
@@ -234,11 +235,18 @@ export class View {
         this.gone(member.record.id, due.incarnation, 'failed', this.own.id);
         onFailed(member.record);
       } else {
-        due.onReminded(nowMs);
+        const isAsked = due.isEnding(nowMs) || this.isAmong(due.remindersWanted);
+        due.onReminded(nowMs, isAsked);
         suspicions.set(due, due.nextMs());
-        remind(member);
+        if (isAsked) remind(member);
       }
     }
+  }
+
+  /** True for about so many of all hosts that are well. */
+  private isAmong(wanted: number): boolean {
+    const healthy = this.members.size - this.suspicions.size + 1;
+    return healthy <= wanted || below(this.env.random, healthy) < wanted;
   }
 
   /** This host did not run for a while: nobody else is to blame for what it did not hear. */

@@ -132,7 +132,7 @@ describe('the time-out of a suspicion (Lifeguard, section 4.2)', () => {
   });
 
   it('is confirmed by who reminds the suspect and hears nothing', () => {
-    const others = 'cdefghijklmnopqrstuvwxyz'.split('');
+    const others = 'cdefghijklmno'.split('');
     const desk = new Desk(2).know('b', ...others);
     desk.hear('d', suspect(0, 20)).take();
     for (let at = 0; at < 70; at++) {

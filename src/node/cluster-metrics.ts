@@ -12,7 +12,7 @@ export interface ClusterSources {
   readonly standing: () => Standing;
 }
 
-type Values = readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[];
+export type Values = readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[];
 
 /** The families of the cluster, `shoalmq_cluster_*`: all on the main thread, so without its label. */
 export function clusterMetrics(sources: ClusterSources): CollectedMetric[] {
@@ -20,7 +20,16 @@ export function clusterMetrics(sources: ClusterSources): CollectedMetric[] {
 }
 
 function family(type: 'counter' | 'gauge', short: string, help: string, read: () => Values): CollectedMetric {
-  const name = `shoalmq_cluster_${short}`;
+  return collected(type, `shoalmq_cluster_${short}`, help, read);
+}
+
+/** A family that is read when somebody scrapes. */
+export function collected(
+  type: 'counter' | 'gauge',
+  name: string,
+  help: string,
+  read: () => Values,
+): CollectedMetric {
   const get = async () => {
     const values: Sample[] = read().map(([labels, value]) => ({ labels, value }));
     return { name, help, type, values, aggregator: 'sum' };

@@ -33,6 +33,7 @@ import { FINDINGS_MAX, type NodeReport, nodeService, serverIdOf } from './node-s
 import { type Answers, askReports, peersOf } from './peers.js';
 import type { CollectedMetric } from './prometheus.js';
 import { RpcHost } from './rpc-host.js';
+import { rpcMetrics } from './rpc-metrics.js';
 import { type ServicesReport, servicesReport } from './services-view.js';
 import { changeTraffic, type TrafficChange, type TrafficReport, trafficReport } from './traffic.js';
 import { packageVersion } from './version.js';
@@ -152,12 +153,11 @@ export class Cluster implements Closable {
       // The overlay takes its payloads and maps on the way; nobody uses others yet.
       { event: event => this.onEvent(event), payload: () => undefined, crdt: () => undefined },
     );
-    this.metrics = clusterMetrics({
-      machine: this.machine,
-      driver: this.driver,
-      events: this.counts,
-      standing: () => this.standing,
-    });
+    const { machine, driver, counts } = this;
+    this.metrics = [
+      ...clusterMetrics({ machine, driver, events: counts, standing: () => this.standing }),
+      ...rpcMetrics(() => this.services),
+    ];
   }
 
   get address(): Address {

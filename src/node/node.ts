@@ -6,7 +6,7 @@
  *   mqtt-worker.ts             a thread that owns connections; listeners.ts opens its sockets
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
  *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
- *   rpc-host.ts, node-service.ts, peers.ts   the services of this node; what nodes ask each other about themselves
+ *   rpc-*.ts, node-service.ts, peers.ts   the services of this node; what nodes ask each other about themselves
  *   service*.ts, traffic.ts    what an operator sees of services, and which servers get whose calls
  *   finding.ts, doctor-calls.ts   what the doctor says, and what it says of calls
  *   admin*.ts, http.ts         the local port for that: token, server, client

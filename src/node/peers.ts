@@ -31,7 +31,7 @@ export function peersOf(hosts: readonly HostId[], servers: readonly ServerRow[],
         {
           address: row?.announcement.address,
           isDraining: row?.announcement.draining === true,
-          isBroken: row?.isBroken === true,
+          isBroken: row !== undefined && row.brokenForMs >= 0,
           answer: answers.get(host),
         },
       ];

@@ -33,8 +33,8 @@ export interface ServiceServer {
   readonly groups: readonly string[];
   readonly attributes: Readonly<Record<string, string>>;
   readonly version: string;
-  /** As the asked node sees it; `disconnected`: its last connection there broke, or could not be made. */
-  readonly state: 'serving' | 'draining' | 'disconnected';
+  /** As the asked node sees it. */
+  readonly state: ServerState;
   /** In the asked process itself. */
   readonly isLocal: boolean;
   /** The asked node's calls and streams there: under way, and begun and failed since it is known. */
@@ -44,6 +44,14 @@ export interface ServiceServer {
   /** Of the whole node; null when it did not answer. */
   readonly health: number | null;
   readonly load: LoadRow | null;
+}
+
+/** `disconnected`: the last connection there broke, or could not be made. */
+export const SERVER_STATES = ['serving', 'draining', 'disconnected'] as const;
+export type ServerState = (typeof SERVER_STATES)[number];
+
+export function serverState({ announcement, brokenForMs }: ServerRow): ServerState {
+  return announcement.draining ? 'draining' : brokenForMs >= 0 ? 'disconnected' : 'serving';
 }
 
 /** What it is made of; `hosts` are those in the view. */
@@ -89,11 +97,10 @@ function serviceRow(name: string, isFollowed: boolean, { hosts, rpc, answers }: 
 }
 
 function serverRow(row: ServerRow, host: string, answers: Answers): ServiceServer {
-  const { announcement, isLocal, isBroken, underWay, begun, failed } = row;
-  const { id, address, groups, attributes, version, draining } = announcement;
+  const { announcement, isLocal, underWay, begun, failed } = row;
+  const { id, address, groups, attributes, version } = announcement;
   const answer = answers.get(row.host);
   const report = answer?.kind === 'ok' ? answer.value : undefined;
-  const state = draining ? 'draining' : isBroken ? 'disconnected' : 'serving';
   const health = report?.health ?? null;
   const load = report === undefined ? null : loadRow(report);
   return {
@@ -103,7 +110,7 @@ function serverRow(row: ServerRow, host: string, answers: Answers): ServiceServe
     groups,
     attributes,
     version,
-    state,
+    state: serverState(row),
     isLocal,
     underWay,
     begun,

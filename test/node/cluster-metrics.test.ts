@@ -44,7 +44,10 @@ describe('shoalmq_cluster_*', () => {
     expect(text).toMatch(/^shoalmq_cluster_packets_total\{path="datagram",direction="in"\} [1-9]\d*$/m);
     expect(text).toContain('shoalmq_cluster_events_total{event="joined"} 1\n');
     expect(text).toContain('shoalmq_cluster_member 1\n');
-    const series = text.split('\n').filter(line => line.startsWith('shoalmq_cluster_'));
+    expect(text).toMatch(/^shoalmq_rpc_servers\{state="serving"\} [12]$/m);
+    await expect.poll(scrape, { timeout: 10_000 }).toContain('shoalmq_rpc_servers{state="serving"} 2\n');
+    expect(text).toContain('shoalmq_rpc_refused_connections_total{reason="tls"} 0\n');
+    const series = text.split('\n').filter(line => line.startsWith('shoalmq_'));
     const names = series.map(line => line.slice(0, line.lastIndexOf(' ')));
     expect(new Set(names).size).toBe(names.length);
     for (const line of series) expect(line).toMatch(/^[a-z_]+(\{([a-z]+="[a-z_]+",?)+\})? \d+$/);
@@ -52,5 +55,6 @@ describe('shoalmq_cluster_*', () => {
     const left = await scrape();
     expect(left).toContain('shoalmq_cluster_member 0\n');
     expect(left).toContain('shoalmq_cluster_hosts{state="alive"} 1\n');
+    expect(left).toContain('shoalmq_rpc_servers{state="serving"} 0\n');
   });
 });

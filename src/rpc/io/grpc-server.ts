@@ -13,6 +13,7 @@ import {
   GRPC_LIMITS,
   type GrpcLimits,
   IDENTITY,
+  pingTimeoutMs,
   STREAM_PATH,
   UNARY_PATH,
 } from './grpc-wire.js';
@@ -148,7 +149,7 @@ export class GrpcServer implements IncomingOwner {
       'grpc.max_receive_message_length': messageBytesMax + END_MARK.length,
       'grpc.max_concurrent_streams': streamsMax,
       'grpc.keepalive_time_ms': keepAliveMs,
-      'grpc.keepalive_timeout_ms': keepAliveMs,
+      'grpc.keepalive_timeout_ms': pingTimeoutMs(this.limits),
       'grpc.enable_channelz': 0,
       interceptors: [
         ({ path }, call) =>

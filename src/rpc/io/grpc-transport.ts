@@ -16,6 +16,7 @@ import {
   DestinationHeaders,
   GRPC_LIMITS,
   type GrpcLimits,
+  pingTimeoutMs,
   STREAM_PATH,
   UNARY_PATH,
 } from './grpc-wire.js';
@@ -71,12 +72,13 @@ interface ChannelSetting {
   readonly headers: DestinationHeaders;
 }
 
-function channelOptions({ messageBytesMax, keepAliveMs }: GrpcLimits): ChannelOptions {
+function channelOptions(limits: GrpcLimits): ChannelOptions {
+  const { messageBytesMax, keepAliveMs } = limits;
   return {
     'grpc.max_send_message_length': -1,
     'grpc.max_receive_message_length': messageBytesMax,
     'grpc.keepalive_time_ms': keepAliveMs,
-    'grpc.keepalive_timeout_ms': keepAliveMs,
+    'grpc.keepalive_timeout_ms': pingTimeoutMs(limits),
     'grpc.keepalive_permit_without_calls': 1,
     // A retry is the business of those who know whether the method is idempotent.
     'grpc.enable_retries': 0,

@@ -10,8 +10,16 @@ export interface GrpcLimits {
   readonly streamBufferBytes: number;
   /** Calls that run on one connection at a time; further ones wait at the caller. */
   readonly streamsMax: number;
-  /** Milliseconds without a sign of life before a ping, and until an unanswered ping breaks the connection. */
+  /** Milliseconds between pings. One that is not answered within twice as much more breaks the connection. */
   readonly keepAliveMs: number;
+}
+
+/**
+ * How long a ping may take. Longer than the pause between pings, since a process that was held up itself finds the time
+ * over before it finds the answer; together still before the underlay gives a frozen host up (about five seconds).
+ */
+export function pingTimeoutMs({ keepAliveMs }: GrpcLimits): number {
+  return 2 * keepAliveMs;
 }
 
 export const GRPC_LIMITS: GrpcLimits = {

@@ -14,7 +14,7 @@ import * as h2 from './http2-frames.js';
 
 /** What strangers do to the port of a server that has callers to serve. */
 
-const KEEP_ALIVE_MS = 1_000;
+const KEEP_ALIVE_MS = 500;
 const PARTIAL_BYTES_MAX = 16 << 20;
 /** What a server may hold on a stranger's account, with all that a test itself makes. */
 const MEMORY_BYTES_MAX = 160 << 20;
@@ -89,7 +89,8 @@ describe('a server is not disturbed by', () => {
       Buffer.concat([h2.opening(), Buffer.from([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1])]),
       Buffer.concat([h2.opening(), h2.frame(h2.HEADERS, 4, 2, h2.headerBlock(UNARY_PATH))]),
     ];
-    for (const bytes of openings) await gone(dial(bytes), bytes.subarray(0, 20).toString('latin1'));
+    const strangers = openings.map(bytes => [dial(bytes), bytes.subarray(0, 20).toString('latin1')] as const);
+    for (const [socket, words] of strangers) await gone(socket, words);
     // Cut anywhere, a call is no call.
     const whole = Buffer.concat([
       h2.opening(),

@@ -10,7 +10,7 @@ import {
   tooLarge,
   unmarked,
 } from './grpc-wire.js';
-import type { Arriving } from './partial-messages.js';
+import type { Holder } from './held-bytes.js';
 
 type NextCall = ConstructorParameters<typeof ServerInterceptingCall>[0];
 type Listener = Parameters<NextCall['start']>[0];
@@ -25,6 +25,7 @@ export interface IncomingOwner {
   ended(call: IncomingCall): void;
 }
 
+const NO_MESSAGE = { readMessageSize: 0, readMessageRemaining: 0 };
 const NOT_OURS = rpcFailure('aborted', 'the headers of the call are not readable');
 const DRAINING = rpcFailure('unavailable', 'the server goes and takes no new calls');
 const CUT_SHORT = rpcFailure('unknown-outcome', 'the caller cut its stream short');
@@ -34,10 +35,13 @@ const ONE_MESSAGE = rpcFailure('aborted', 'a unary call carries one message');
  * A call that has arrived. It takes the place of the handlers that @grpc/grpc-js would run (as an interceptor may), and
  * so does without their Node streams, which would buffer 16 messages, whatever they weigh, before they push back.
  */
-export abstract class IncomingCall extends ServerInterceptingCall implements Listener, Arriving {
+export abstract class IncomingCall extends ServerInterceptingCall implements Listener, Holder {
   protected readonly call: NextCall;
   protected readonly owner: IncomingOwner;
+  /** Answered, refused or lost: what else the service says is not heard. */
   protected isOver = false;
+  /** Of answers that HTTP/2 has not taken yet. */
+  protected unsentBytes = 0;
 
   constructor(call: NextCall, owner: IncomingOwner) {
     super(call);
@@ -46,10 +50,10 @@ export abstract class IncomingCall extends ServerInterceptingCall implements Lis
   }
 
   /** gRPC does not tell what it has of a message that is not complete, so its decoder is looked into. */
-  get partialBytes(): number {
+  get heldBytes(): number {
     const { decoder } = this.call as { decoder?: { readMessageSize: number; readMessageRemaining: number } };
-    if (decoder === undefined || decoder.readMessageRemaining === 0) return 0;
-    return decoder.readMessageSize - decoder.readMessageRemaining;
+    const { readMessageSize, readMessageRemaining } = decoder ?? NO_MESSAGE;
+    return this.unsentBytes + (readMessageRemaining === 0 ? 0 : readMessageSize - readMessageRemaining);
   }
 
   get peer(): string {
@@ -72,8 +76,11 @@ export abstract class IncomingCall extends ServerInterceptingCall implements Lis
 
   abstract onReceiveHalfClose(): void;
 
+  /** gRPC says so of every call when it is over, also in good order. */
   onCancel(): void {
+    this.unsentBytes = 0;
     if (this.finish()) this.lost();
+    else this.owner.ended(this);
   }
 
   protected abstract begin(destination: Destination): void;
@@ -85,8 +92,14 @@ export abstract class IncomingCall extends ServerInterceptingCall implements Lis
   protected finish(): boolean {
     if (this.isOver) return false;
     this.isOver = true;
-    this.owner.ended(this);
+    // One that still has to give away its answer has not ended for its owner.
+    if (this.unsentBytes === 0) this.owner.ended(this);
     return true;
+  }
+
+  protected taken(bytes: number): void {
+    this.unsentBytes -= bytes;
+    if (this.isOver && this.unsentBytes <= 0) this.owner.ended(this);
   }
 
   protected succeed(): void {
@@ -123,7 +136,8 @@ export class IncomingUnary extends IncomingCall implements UnarySink {
     if (this.isOver) return;
     const { messageBytesMax } = this.owner.limits;
     if (body.length > messageBytesMax) return this.fail(answerTooLarge(body.length, messageBytesMax));
-    this.call.sendMessage(asBuffer(body), nothing);
+    this.unsentBytes = body.length;
+    this.call.sendMessage(asBuffer(body), () => this.taken(body.length));
     this.succeed();
   }
 
@@ -147,8 +161,6 @@ export class IncomingUnary extends IncomingCall implements UnarySink {
   }
 }
 
-function nothing(): void {}
-
 /** It was carried out, and the answer cannot travel. */
 function answerTooLarge(bytes: number, bytesMax: number): RpcFailure {
   return rpcFailure('unknown-outcome', `the answer: ${tooLarge(bytes, bytesMax).detail}`);
@@ -159,7 +171,6 @@ export class IncomingStream extends IncomingCall implements StreamSink {
   private theirs: StreamCall | undefined;
   /** Lengths of the messages that HTTP/2 has not taken yet. */
   private readonly waiting = new Fifo<number>();
-  private waitingBytes = 0;
   /** The service was told to wait, since the caller does not take more. */
   private isFull = false;
   /** The service takes no more of what the caller writes. */
@@ -167,7 +178,7 @@ export class IncomingStream extends IncomingCall implements StreamSink {
   private hasEnded = false;
   private isReading = false;
   private isPulling = false;
-  private readonly onTaken = () => this.taken();
+  private readonly onTaken = () => this.messageTaken();
 
   onReceiveMessage(message: Buffer): void {
     this.isReading = false;
@@ -199,9 +210,9 @@ export class IncomingStream extends IncomingCall implements StreamSink {
       return;
     }
     this.waiting.push(body.length);
-    this.waitingBytes += body.length;
+    this.unsentBytes += body.length;
     this.call.sendMessage(asBuffer(body), this.onTaken);
-    if (this.isFull || this.waitingBytes < streamBufferBytes) return;
+    if (this.isFull || this.unsentBytes < streamBufferBytes) return;
     this.isFull = true;
     this.theirs?.pause();
   }
@@ -240,10 +251,9 @@ export class IncomingStream extends IncomingCall implements StreamSink {
     this.isPulling = false;
   }
 
-  private taken(): void {
-    if (this.isOver) return;
-    this.waitingBytes -= this.waiting.shift()!;
-    if (!this.isFull || this.waitingBytes > this.owner.limits.streamBufferBytes / 2) return;
+  private messageTaken(): void {
+    this.taken(this.waiting.shift()!);
+    if (this.isOver || !this.isFull || this.unsentBytes > this.owner.limits.streamBufferBytes / 2) return;
     this.isFull = false;
     this.theirs!.resume();
   }

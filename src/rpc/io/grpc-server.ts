@@ -17,7 +17,7 @@ import {
   STREAM_PATH,
   UNARY_PATH,
 } from './grpc-wire.js';
-import { heaviestConnection, PARTIAL_LOOK_MS } from './partial-messages.js';
+import { HELD_LOOK_MS, heaviestConnection } from './held-bytes.js';
 
 export interface GrpcServerOptions {
   readonly host: string;
@@ -28,15 +28,15 @@ export interface GrpcServerOptions {
   readonly limits?: Partial<GrpcLimits> | undefined;
   /** Connections at a time; further ones are closed at once. Default 1,024. */
   readonly connectionsMax?: number | undefined;
-  /** Bytes of requests that are not complete, of all connections. Default 128 MiB. */
-  readonly partialBytesMax?: number | undefined;
+  /** Bytes of requests that are not complete, and of answers that are not taken, of all connections (default 256 MiB). */
+  readonly heldBytesMax?: number | undefined;
 }
 
 export interface GrpcServerCounters {
   accepted: number;
   refusedAtLimit: number;
   tlsFailed: number;
-  /** Closed since too much of what they sent was not complete. */
+  /** Closed since too much was held on their account. */
   crowdedOut: number;
   calls: number;
 }
@@ -84,7 +84,7 @@ export class GrpcServer implements IncomingOwner {
     const { injectConnection } = this.server.createConnectionInjector(ServerCredentials.createInsecure());
     this.listener = this.makeListener(options.tls, injectConnection);
     this.listener.maxConnections = options.connectionsMax ?? CONNECTIONS_MAX;
-    this.looking = setInterval(() => this.look(options.partialBytesMax), PARTIAL_LOOK_MS).unref();
+    this.looking = setInterval(() => this.look(options.heldBytesMax), HELD_LOOK_MS).unref();
     this.listener.on('drop', () => {
       this.counters.refusedAtLimit++;
     });
@@ -213,8 +213,8 @@ export class GrpcServer implements IncomingOwner {
     this.breakOff();
   }
 
-  private look(partialBytesMax: number | undefined): void {
-    const peer = heaviestConnection(this.running, partialBytesMax);
+  private look(heldBytesMax: number | undefined): void {
+    const peer = heaviestConnection(this.running, heldBytesMax);
     if (peer === undefined) return;
     this.counters.crowdedOut++;
     this.sockets.get(peer)?.destroy();

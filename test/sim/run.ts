@@ -215,5 +215,8 @@ function printTable({ seed, scenario, hosts }: Options): number {
   return failures;
 }
 
+// Whoever reads may have seen enough (`| head`).
+process.stdout.on('error', () => process.exit());
+
 const options = parse();
 process.exitCode = (options.table === true ? printTable(options) : playAll(options)) === 0 ? 0 : 1;

@@ -69,7 +69,7 @@ export interface BidiHandler<Request> {
   closed?(): void;
 }
 
-/** What has to be written to serve a method. */
+/** What has to be written to serve a method. A handler that throws is a bug: it stops the thread like any other. */
 export type Handler<M> =
   M extends UnaryMethod<infer Request, infer Response>
     ? (request: Request, reply: Reply<Response>) => void

@@ -50,7 +50,8 @@ import { BYTES, VALUES } from './wire.js';
  *   requests that a pipeline does not take, which are told at once). Failures are values.
  * - A request is sent again only if its method is idempotent, or if it is certain that it was not begun and it
  *   belongs to a pipeline, which keeps its order.
- * - A pipeline never sends a request behind one whose outcome is unknown, unless that one is sent again before it.
+ * - A pipeline never sends what waited behind a request that a break has left in doubt, unless that one is sent again
+ *   before it. One in doubt may still be on its way when its caller is told so: only the server could tell.
  * - Caller and callee never run in one stack, also within a process.
  *
  * ## Limits
@@ -71,6 +72,8 @@ import { BYTES, VALUES } from './wire.js';
  * Time and turns come from outside: whoever drives this room calls `tick` at or after `nextDeadlineMs` and hands it what
  * the agents tell.
  */
+
+/** A node's part in all services: what it stands on, and how it is driven. */
 export interface RpcOptions {
   readonly self: HostId;
   /** Where this node's transport answers, `host:port`. */

@@ -32,7 +32,7 @@ export const nothing: Codec<null> = {
 /**
  * Which of the servers that the tenant's traffic may use gets a call:
  *
- * - `direct`: the one whose id is the key.
+ * - `direct`: the one whose id is the key, whatever the directives say.
  * - `weighted-random`, `weighted-round-robin`: by the weights of their groups; round robin keeps to the own process
  *   while there is such a server.
  * - `consistent-hash`: the same one for the same key, as long as it lives.

@@ -222,3 +222,51 @@ describe.each(['own process', 'other node'])('a stream both ways with the %s', w
     expect(events).toEqual(['unknown-outcome']);
   });
 });
+
+it('a message stream moves away from a server that drains, and stays when there is no other', () => {
+  const world = new World(10);
+  const nodes = [world.addNode(), world.addNode(), world.addNode()];
+  const closed: string[] = [];
+  const serve = (at: number, id: string) =>
+    nodes[at]!.rpc.serve(bank, handlers({ watch: () => ({ closed: () => void closed.push(id) }) }), { id });
+  const first = serve(1, 's1');
+  world.run(50);
+  const events: string[] = [];
+  nodes[0]!.rpc.client(bank).watch.open(
+    'k',
+    {},
+    {
+      message: () => {},
+      retarget: server => events.push(`retarget ${server}`),
+      broken: ({ kind }) => events.push(`broken ${kind}`),
+      ended: () => events.push('ended'),
+      failed: ({ kind }) => events.push(`failed ${kind}`),
+    },
+  );
+  world.run(50);
+  first.drain({ graceMs: 1_000, timeoutMs: 2_000 }, () => {});
+  world.run(200);
+  expect([events, closed]).toEqual([[], []]);
+  serve(2, 's2');
+  world.run(200);
+  expect([events, closed]).toEqual([['retarget s2'], ['s1']]);
+});
+
+it('a message stream that is refused for good ends', () => {
+  const world = new World(11);
+  const [caller, callee] = [world.addNode(), world.addNode()];
+  callee.rpc.serve(bank, handlers({}), { id: 's1' });
+  world.run(50);
+  const events: string[] = [];
+  caller.rpc.client(bank).watch.open(
+    'k'.repeat(5_000_000),
+    {},
+    {
+      message: () => {},
+      ended: () => events.push('ended'),
+      failed: ({ kind }) => events.push(kind),
+    },
+  );
+  world.run(50);
+  expect([events, caller.rpc.entries().agenda]).toEqual([['aborted'], 0]);
+});

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { RpcResult } from '../../src/rpc/failure.js';
-import type { Reply } from '../../src/rpc/handler.js';
+import { answering, type Reply } from '../../src/rpc/handler.js';
 import { bank, handlers, kinds } from './bank.js';
 import { type Node, World } from './world.js';
 
@@ -122,6 +122,25 @@ describe.each(['own process', 'other node'])('a unary call to the %s', where => 
     world.run(50);
     expect(kinds(results).slice(2)).toEqual(['ok', 'ok', 'ok']);
   });
+});
+
+it('a method can be served and called by promises', async () => {
+  const world = new World(1);
+  const node = world.addNode();
+  const get = answering(
+    async (request: string): Promise<RpcResult<number>> =>
+      request === 'x' ? { kind: 'ok', value: 1 } : { kind: 'throttled', detail: 'not now' },
+  );
+  node.rpc.serve(bank, handlers({ get }), { id: 's1' });
+  const client = node.rpc.client(bank);
+  const asked = [client.get.ask('x'), client.get.ask('y')];
+  world.run(1);
+  await new Promise(resolve => setImmediate(resolve));
+  world.run(1);
+  expect(await Promise.all(asked)).toEqual([
+    { kind: 'ok', value: 1 },
+    { kind: 'throttled', detail: 'not now' },
+  ]);
 });
 
 describe('failures', () => {

@@ -261,7 +261,8 @@ export class Cluster implements Closable {
   }
 
   traffic(): TrafficReport {
-    return trafficReport(this.rpc);
+    const { rpc } = this;
+    return rpc === undefined ? { services: [] } : trafficReport(rpc);
   }
 
   /** To be asked of a member only: the directives of one that is out of the cluster are nobody's. */
@@ -270,12 +271,14 @@ export class Cluster implements Closable {
     prefix: string,
     weights: Directive['weights'] | undefined,
   ): TrafficChange {
-    return changeTraffic(this.rpc, service, prefix, weights);
+    const { rpc } = this;
+    assert(rpc !== undefined, 'a member has services');
+    return changeTraffic(rpc, service, prefix, weights);
   }
 
-  private get rpc(): Rpc {
-    assert(this.services !== undefined, 'nobody asks before the start');
-    return this.services.rpc;
+  /** Undefined after leaving. */
+  private get rpc(): Rpc | undefined {
+    return this.standing === 'left' ? undefined : this.services?.rpc;
   }
 
   private known(): Known {
@@ -292,12 +295,12 @@ export class Cluster implements Closable {
 
   /** All in the view, this node included. */
   private async ask(): Promise<Answers> {
-    const { services, machine } = this;
+    const { rpc, machine } = this;
     const self = machine.self.id;
     const own = [self, { kind: 'ok', value: this.ownReport() }] as const;
-    if (services === undefined || this.standing !== 'member') return new Map([own]);
+    if (rpc === undefined || this.standing !== 'member') return new Map([own]);
     const others = machine.hosts().map(({ record }) => record.id);
-    const client = services.rpc.client(nodeService);
+    const client = rpc.client(nodeService);
     return new Map([
       ...(await askReports(
         client,
@@ -308,7 +311,7 @@ export class Cluster implements Closable {
   }
 
   private peers(answers: Answers): Peers {
-    const servers = this.services?.rpc.view(nodeService.name).servers() ?? [];
+    const servers = this.rpc?.view(nodeService.name).servers() ?? [];
     const hosts = hostsInView(this.machine, this.standing).map(({ record }) => record.id);
     return peersOf(hosts, servers, answers);
   }

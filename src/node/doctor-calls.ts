@@ -102,5 +102,5 @@ export function elsewhere({ report, peers }: Patient, own: readonly Finding[]): 
 
 /** Times, counts, and what more was found out, differ from look to look and from host to host. */
 function keyOf(what: string): string {
-  return what.split(/\. | \([a-z-]+: /, 1)[0]!.replace(/\d+ (s|min|h|in all)\b/g, '');
+  return what.split(/\.(?: |$)| \([a-z-]+: /, 1)[0]!.replace(/\d+ (s|min|h|in all)\b/g, '');
 }

@@ -58,7 +58,8 @@ export function serverState({ announcement, brokenForMs }: ServerRow): ServerSta
 export interface ServicesSources {
   readonly report: MembersReport;
   readonly hosts: readonly HostView[];
-  readonly rpc: Rpc;
+  /** Undefined when this node serves and calls nobody any more. */
+  readonly rpc: Rpc | undefined;
   readonly answers: Answers;
 }
 
@@ -68,6 +69,7 @@ const AGENT_PREFIX = 'rpc.';
 export function servicesReport(sources: ServicesSources): ServicesReport {
   const { report, hosts, rpc } = sources;
   const { self, standing, atMs } = report;
+  if (rpc === undefined) return { self, standing, atMs, services: [] };
   const followed = new Set(rpc.services());
   const names = new Set([...followed, ...hosts.flatMap(({ record }) => servicesOf(record.agents))]);
   const services = [...names].sort().map(name => serviceRow(name, followed.has(name), sources));
@@ -83,7 +85,7 @@ function servicesOf(agents: readonly string[]): string[] {
 function serviceRow(name: string, isFollowed: boolean, { hosts, rpc, answers }: ServicesSources): ServiceRow {
   const carriers = hosts.filter(({ record }) => record.agents.includes(AGENT_PREFIX + name));
   const byId = new Map(hosts.map(({ record }) => [record.id, record.name]));
-  const view = isFollowed ? rpc.view(name) : undefined;
+  const view = isFollowed ? rpc?.view(name) : undefined;
   return {
     name,
     isFollowed,

@@ -12,6 +12,9 @@ const RETRY_MS_MAX = 1_000;
 /** What the deadline leaves of it, with pauses of up to a second. */
 export const ATTEMPTS_MAX = 64;
 
+/** Doubts that a server tells of over a good connection, such as an answer too large: it will say so again. */
+const DOUBTS_MAX = 3;
+
 /** What all calls of one method of one client share. */
 export interface UnaryScope<Request, Response> {
   readonly context: Context;
@@ -44,6 +47,7 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
   private wire: Wire | undefined;
   private bodyBytes = 0;
   private attempts = 0;
+  private doubts = 0;
   private isEnded = false;
   /** The last failure of an attempt, or the reason of a refusal that is yet to be told. */
   private failure: RpcFailure | undefined;
@@ -163,7 +167,10 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
   private settle(failure: RpcFailure, isFirst: boolean): void {
     this.release();
     this.failure = failure;
-    if (failure.kind === 'unknown-outcome') this.isInDoubt = true;
+    if (failure.kind === 'unknown-outcome') {
+      this.isInDoubt = true;
+      if (this.lastServer!.isUsable) this.doubts++;
+    }
     if (!this.mayTryAgain(failure)) {
       if (isFirst) this.refuse(failure);
       else this.answer(failure);
@@ -182,6 +189,7 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
   private mayTryAgain({ kind }: RpcFailure): boolean {
     const { method, context } = this.scope;
     if (!method.idempotent || context.isClosed || this.attempts >= ATTEMPTS_MAX) return false;
+    if (this.doubts >= DOUBTS_MAX) return false;
     // That there is no server is news only to a call that has seen one.
     if (kind === 'server-not-found') return this.attempts > 0;
     return kind === 'unavailable' || kind === 'unknown-outcome';

@@ -173,6 +173,23 @@ describe('failures', () => {
     expect(calls).toHaveLength(1);
   });
 
+  it('does not ask again and again for an answer that is too large', () => {
+    const world = new World(12);
+    const [caller, callee] = [world.addNode(), world.addNode()];
+    let calls = 0;
+    const turn = (_request: string, reply: Reply<string>) => {
+      calls++;
+      reply.done('x'.repeat(5_000_000));
+    };
+    callee.rpc.serve(bank, handlers({ turn }), { id: 's1' });
+    const client = caller.rpc.client(bank);
+    world.run(100);
+    const { results, done } = collect<string>();
+    client.turn.call('x', {}, done);
+    world.run(1_000);
+    expect([kinds(results), calls]).toEqual([['unknown-outcome'], 3]);
+  });
+
   it('takes hostile bytes for what they are', () => {
     const world = new World(4);
     const node = world.addNode();

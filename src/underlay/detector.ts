@@ -14,6 +14,17 @@ import type { View } from './view.js';
 /** Hosts that are asked to probe for us (SWIM's k). */
 const RELAYS_ASKED = 3;
 
+/**
+ * Over long distances a direct answer is waited for so many round trips at least, and one through others, or over a
+ * stream that has to be opened first, so many more. A probe may then end after the next one has begun. A round trip counts as one interval at most, lest
+ * a host that answers ever more slowly is never found out.
+ */
+const DIRECT_ROUND_TRIPS = 1.5;
+const INDIRECT_ROUND_TRIPS = 3;
+
+/** Probes under way at once; the oldest is cut short by one more. */
+const PROBES_MAX = 4;
+
 /** Hosts of a cluster of any size that probe a new suspect out of turn. */
 const CONFIRMERS = 6;
 
@@ -37,9 +48,11 @@ interface Probe {
   readonly target: Member;
   readonly sequence: number;
   readonly sentMs: number;
+  /** As it is expected to the target; 0 when that is not known. */
+  readonly roundTripMs: number;
   /** When indirect probes go out; Infinity when they have. */
   indirectMs: number;
-  /** When it has failed, and the next one begins. */
+  /** When it is judged. */
   readonly endMs: number;
   isAcked: boolean;
   isDirect: boolean;
@@ -52,7 +65,8 @@ interface Probe {
 /**
  * The failure detector of SWIM (Das et al. 2002, section 3.1) with Lifeguard's local health (Dadgar et al. 2018). One
  * probe in each interval: ping; without an answer in time, the ping again, by both paths, and ping-requests to a few others:
- * the stream gets through where datagrams are lost. Nothing by the end of the interval: the target is suspected.
+ * the stream gets through where datagrams are lost. Nothing by the end of the interval: the target is suspected. Where
+ * round trips are long a probe has more time than that.
  */
 export class Detector {
   readonly relays: Relays;
@@ -64,7 +78,10 @@ export class Detector {
   private readonly env: Env;
   private readonly timing: UnderlayTiming;
   private readonly counters: UnderlayCounters;
-  private probe: Probe | null = null;
+  /** Under way, the oldest first: more than one only where answers take long. */
+  private probes: Probe[] = [];
+  /** Smoothed round-trip time to all hosts; 0 before the first is measured. */
+  private roundTripMs = 0;
   private beginMs = NEVER;
   private sequence = 0;
 
@@ -86,7 +103,9 @@ export class Detector {
   }
 
   get nextMs(): number {
-    return Math.min(this.probe?.indirectMs ?? NEVER, this.beginMs, this.relays.nextMs);
+    let nextMs = Math.min(this.beginMs, this.relays.nextMs);
+    for (const { indirectMs, endMs } of this.probes) nextMs = Math.min(nextMs, indirectMs, endMs);
+    return nextMs;
   }
 
   add(member: Member): void {
@@ -110,24 +129,23 @@ export class Detector {
 
   /** No more probes and answers for others. */
   stop(): void {
-    this.probe = null;
+    this.probes = [];
     this.beginMs = NEVER;
   }
 
   tick(nowMs: number): void {
     this.relays.tick(nowMs);
-    const { probe } = this;
-    if (probe !== null && nowMs >= probe.indirectMs && nowMs < probe.endMs)
-      this.probeIndirectly(probe, nowMs);
+    while (this.probes.length > 0 && nowMs >= this.probes[0]!.endMs) this.finish(this.probes.shift()!);
+    for (const probe of this.probes) if (nowMs >= probe.indirectMs) this.probeIndirectly(probe, nowMs);
     if (nowMs < this.beginMs) return;
-    this.finish();
+    if (this.probes.length >= PROBES_MAX) this.finish(this.probes.shift()!);
     this.begin(nowMs);
   }
 
   /** This host did not run: what it missed meanwhile says nothing about the target. */
   wake(nowMs: number): void {
-    if (this.probe === null) return;
-    this.probe = null;
+    if (this.probes.length === 0) return;
+    this.probes = [];
     this.beginMs = nowMs;
     this.health.worse(1);
   }
@@ -140,28 +158,34 @@ export class Detector {
 
   private begin(nowMs: number): void {
     const target = this.list.take();
-    this.probe = null;
     if (target === undefined) {
       this.beginMs = NEVER;
       return;
     }
     const { factor } = this.health;
     const { id, address } = target.record;
-    const endMs = nowMs + this.timing.probeIntervalMs * factor;
-    this.beginMs = endMs;
+    this.beginMs = nowMs + this.timing.probeIntervalMs * factor;
+    const measuredMs = Math.max(this.roundTripMs, target.link?.roundTripMs ?? 0);
+    const roundTripMs = Math.min(this.timing.probeIntervalMs, measuredMs);
+    const indirectMs =
+      nowMs + Math.max(this.timing.probeTimeoutMs * factor, DIRECT_ROUND_TRIPS * roundTripMs);
+    // A probe ends before the one after it ends, so that they are judged in order.
+    const lastMs = this.probes.at(-1)?.endMs ?? 0;
+    const endMs = Math.max(this.beginMs, indirectMs + INDIRECT_ROUND_TRIPS * roundTripMs, lastMs);
     const sequence = this.nextSequence();
-    this.probe = {
+    this.probes.push({
       target,
       sequence,
       sentMs: nowMs,
-      indirectMs: nowMs + this.timing.probeTimeoutMs * factor,
+      roundTripMs,
+      indirectMs,
       endMs,
       isAcked: false,
       isDirect: false,
       isMeasured: false,
       hasRelays: false,
       nacksMissing: 0,
-    };
+    });
     this.counters.probes += 1;
     this.outbox.push(address, id, 'datagram', {
       kind: 'ping',
@@ -176,7 +200,8 @@ export class Detector {
     const { target, sequence } = probe;
     if (probe.isAcked || target.index < 0) return;
     const { id, address } = target.record;
-    const nackAfterMs = Math.floor((probe.endMs - nowMs) * NACK_SHARE);
+    const leftMs = (probe.endMs - nowMs) * NACK_SHARE - probe.roundTripMs;
+    const nackAfterMs = Math.max(0, Math.floor(leftMs));
     const again = { kind: 'ping', sequence, target: id, suspected: accused(target) } as const;
     this.outbox.push(address, id, 'datagram', again);
     this.outbox.push(address, id, 'stream', again);
@@ -205,11 +230,10 @@ export class Detector {
     return relays;
   }
 
-  /** Judges the probe whose interval is over. */
-  private finish(): void {
-    const { probe } = this;
-    if (probe === null || probe.target.index < 0) return;
+  /** Judges a probe whose time is over. */
+  private finish(probe: Probe): void {
     const { target } = probe;
+    if (target.index < 0) return;
     if (probe.isAcked) {
       if (target.link !== null) judgeLink(target.link, probe);
       return;
@@ -233,8 +257,8 @@ export class Detector {
   // -- Answers ---------------------------------------------------------------------------------------------
 
   onAck(sequence: number, target: HostId, from: HostId, path: Path, nowMs: number): void {
-    const { probe } = this;
-    if (probe === null || probe.sequence !== sequence || probe.target.record.id !== target) {
+    const probe = this.probeOf(sequence, target);
+    if (probe === undefined) {
       if (from === target) this.relays.onAnswer('ack', sequence, target);
       return;
     }
@@ -245,9 +269,8 @@ export class Detector {
       if (link !== null && path === 'datagram' && probe.indirectMs < NEVER) {
         probe.isMeasured = true;
         const roundTripMs = nowMs - probe.sentMs;
-        // The smoothing of RFC 6298, section 2.
-        link.roundTripMs =
-          link.roundTripMs < 0 ? roundTripMs : link.roundTripMs * 0.875 + roundTripMs * 0.125;
+        link.roundTripMs = smoothed(link.roundTripMs, roundTripMs);
+        this.roundTripMs = smoothed(this.roundTripMs || -1, roundTripMs);
       }
     }
     if (probe.isAcked) return;
@@ -256,15 +279,13 @@ export class Detector {
   }
 
   onNack(sequence: number, target: HostId): void {
-    const { probe } = this;
-    if (probe?.sequence === sequence && probe.target.record.id === target && probe.nacksMissing > 0)
-      probe.nacksMissing -= 1;
+    const probe = this.probeOf(sequence, target);
+    if (probe !== undefined && probe.nacksMissing > 0) probe.nacksMissing -= 1;
   }
 
   /** Another identity lives at the address of `target`: the strongest proof of a restart there is. */
   onMistaken(sequence: number, target: HostId): void {
-    const { probe } = this;
-    const isMine = probe?.sequence === sequence && probe.target.record.id === target;
+    const isMine = this.probeOf(sequence, target) !== undefined;
     if (!isMine && !this.relays.onAnswer('mistaken', sequence, target)) return;
     const member = this.view.members.get(target);
     if (member !== undefined) this.view.gone(target, member.record.incarnation, 'replaced', this.own.id);
@@ -285,9 +306,16 @@ export class Detector {
 
   /** The stream to the target is refused: no use waiting for the direct answer. */
   onUnreachable(to: Address, nowMs: number): void {
-    const { probe } = this;
-    if (probe === null || probe.isAcked || probe.target.record.address !== to) return;
-    if (probe.indirectMs < NEVER) this.probeIndirectly(probe, nowMs);
+    for (const probe of this.probes) {
+      const isWaiting = !probe.isAcked && probe.indirectMs < NEVER;
+      if (isWaiting && probe.target.record.address === to) this.probeIndirectly(probe, nowMs);
+    }
+  }
+
+  private probeOf(sequence: number, target: HostId): Probe | undefined {
+    for (const probe of this.probes)
+      if (probe.sequence === sequence && probe.target.record.id === target) return probe;
+    return undefined;
   }
 
   private nextSequence(): number {
@@ -301,6 +329,11 @@ function judgeLink(link: Link, { isDirect, isMeasured }: Probe): void {
   link.indirectOnly = isDirect ? 0 : link.indirectOnly + 1;
   link.unmeasured = isMeasured ? 0 : link.unmeasured + 1;
   if (link.unmeasured >= UNMEASURED_PROBES) link.roundTripMs = -1;
+}
+
+/** RFC 6298, section 2; `soFar` is negative before the first measurement. */
+function smoothed(soFar: number, measured: number): number {
+  return soFar < 0 ? measured : soFar * 0.875 + measured * 0.125;
 }
 
 /** Buddy piggyback: the incarnation at which the member is suspected, -1 if it is not (Lifeguard, section 4.3). */

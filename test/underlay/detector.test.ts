@@ -51,6 +51,28 @@ describe('a probe (SWIM, section 3.1)', () => {
     expect(said).toContain('b -> ping b suspected@0');
   });
 
+  it('waits longer where answers take long, and goes on probing meanwhile', () => {
+    const desk = new Desk().know('b', 'c');
+    for (let probes = 0; probes < 40; probes++) {
+      desk.runUntil(' -> ping ');
+      const target = record(desk.take()[0]!.at(-1)!).id;
+      desk.run(400).hear(target === B ? 'b' : 'c', ack(desk, target));
+      desk.run(1).take();
+    }
+    desk.takeEvents();
+    desk.runUntil('-> ping b');
+    const { sequence } = desk;
+    desk.run(599);
+    expect(probing(desk.take())).toEqual(['b -> ping b']);
+    desk.run(1);
+    expect(probing(desk.take())).toEqual(['b -> ping b', 'b => ping b', 'c -> ping-request b']);
+    desk.run(401);
+    expect(probing(desk.take())).toHaveLength(1);
+    desk.hear('c', { kind: 'ack', sequence, target: B });
+    desk.run(500);
+    expect(desk.takeEvents()).toEqual([]);
+  });
+
   it('takes nothing for an answer that was not asked for', () => {
     const desk = new Desk().know('b');
     desk.runUntil('ping b');

@@ -267,6 +267,10 @@ export class HostedAgent implements Agent {
     this.links.onAck(host, message);
   }
 
+  onBroken(host: HostId): void {
+    this.links.onBroken(host);
+  }
+
   tick(nowMs: number): void {
     if (!this.isOpen || nowMs < this.nextMs) return;
     this.isTouched = true;

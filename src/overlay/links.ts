@@ -14,6 +14,9 @@ export const GONE_LINKS_MAX = 1_024;
 const RETRY_MS = 1_000;
 const RETRY_MAX_MS = 8_000;
 
+/** The stream has broken, and perhaps what was under way with it: the first retry need not wait for longer. */
+const BROKEN_MS = 100;
+
 /** A repeated message tells that its acknowledgement was lost: for so long they take the stream. */
 const STREAM_ACKS_MS = 60_000;
 
@@ -117,9 +120,20 @@ export class Links {
   }
 
   private plan(link: OutLink, nowMs: number): void {
-    const delayMs = Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** link.retries);
+    this.retryAfter(link, nowMs, Math.min(RETRY_MAX_MS, RETRY_MS * 2 ** link.retries));
+  }
+
+  private retryAfter(link: OutLink, nowMs: number, delayMs: number): void {
     link.retryDueMs = nowMs + jittered(this.context.env.random, delayMs);
     if (link.retryDueMs < this.dueMs) this.dueMs = link.retryDueMs;
+  }
+
+  /** Something that was sent to the host by stream did not arrive. */
+  onBroken(host: HostId): void {
+    const link = this.outs.get(host);
+    if (link === undefined || link.retries > 0 || !this.busy.has(link)) return;
+    const nowMs = this.context.env.clock.monotonicMs();
+    if (link.retryDueMs > nowMs + BROKEN_MS) this.retryAfter(link, nowMs, BROKEN_MS);
   }
 
   /** The first that is unacknowledged goes again; the answer tells where to go on. */

@@ -115,8 +115,8 @@ export class Overlay implements OverlayMachine {
   private readonly listener: ((output: AgentOutput) => void) | undefined;
   private readonly context: Context;
   private readonly agents = new Map<string, HostedAgent>();
-  /** Agents of the other hosts of the view. */
-  private readonly carried = new Map<HostId, readonly string[]>();
+  /** The other hosts of the view. */
+  private readonly hostRecords = new Map<HostId, HostRecord>();
   private foreignAgents: readonly string[] = [];
   private outputs: AgentOutput[] = [];
   private epoch = 0;
@@ -139,7 +139,7 @@ export class Overlay implements OverlayMachine {
       tell: output => this.outputs.push(output),
     };
     for (const { record } of underlay.hosts())
-      if (record.id !== underlay.self.id) this.carried.set(record.id, record.agents);
+      if (record.id !== underlay.self.id) this.hostRecords.set(record.id, record);
   }
 
   // -- Agents ------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ export class Overlay implements OverlayMachine {
     }
     if (agent.isOpen) return agent;
     const carriers: HostId[] = [];
-    for (const [id, names] of this.carried) if (names.includes(name)) carriers.push(id);
+    for (const { id, agents } of this.hostRecords.values()) if (agents.includes(name)) carriers.push(id);
     agent.open(carriers);
     this.isRecordDirty = true;
     return agent;
@@ -176,7 +176,7 @@ export class Overlay implements OverlayMachine {
 
   /** Entries of every list that is kept, over all agents: none may grow without bound. */
   entries(): Readonly<Record<string, number>> {
-    const sums: Record<string, number> = { agents: this.agents.size, carried: this.carried.size };
+    const sums: Record<string, number> = { agents: this.agents.size, hostRecords: this.hostRecords.size };
     for (const agent of this.agents.values()) {
       for (const [list, count] of Object.entries(agent.entries())) sums[list] = (sums[list] ?? 0) + count;
     }
@@ -191,6 +191,14 @@ export class Overlay implements OverlayMachine {
   }
 
   // -- The machine -------------------------------------------------------------------------------------------
+
+  unreachable(to: Address, path: Path): void {
+    this.underlay.unreachable(to, path);
+    if (path === 'datagram') return;
+    for (const { id, address } of this.hostRecords.values()) {
+      if (address === to) for (const agent of this.agents.values()) agent.onBroken(id);
+    }
+  }
 
   tick(): void {
     this.underlay.tick();
@@ -249,9 +257,9 @@ export class Overlay implements OverlayMachine {
     }
     const { id, agents } = event.host;
     const names = event.kind === 'gone' ? NO_AGENTS : agents;
-    if (event.kind === 'gone') this.carried.delete(id);
-    else if (this.carried.get(id) === agents) return;
-    else this.carried.set(id, agents);
+    if (event.kind === 'gone') this.hostRecords.delete(id);
+    else if (this.hostRecords.get(id) === event.host) return;
+    else this.hostRecords.set(id, event.host);
     for (const agent of this.agents.values()) agent.onHost(id, names.includes(agent.name));
   }
 
@@ -282,10 +290,6 @@ export class Overlay implements OverlayMachine {
 
   receiveSealed(from: Address, why: 'key' | 'replay' | 'malformed'): void {
     this.underlay.receiveSealed(from, why);
-  }
-
-  unreachable(to: Address, path: Path): void {
-    this.underlay.unreachable(to, path);
   }
 
   setSeeds(seeds: readonly Address[]): void {

@@ -190,6 +190,20 @@ describe('links', () => {
     expect(sender.sent).toEqual([]);
   });
 
+  it('try again at once when the stream has broken, but only the first time', () => {
+    const { sender } = new Pair();
+    sender.links.sendReliable(RECEIVER, { from: 'a', to: 'b', bytes: Buffer.alloc(1) });
+    sender.links.onBroken(RECEIVER + 1);
+    expect(sender.links.nextMs).toBeGreaterThan(700);
+    sender.links.onBroken(RECEIVER);
+    expect(sender.links.nextMs).toBeLessThan(130);
+    sender.nowMs = 130;
+    sender.links.tick(sender.nowMs);
+    expect(sender.links.retries).toBe(1);
+    sender.links.onBroken(RECEIVER);
+    expect(sender.links.nextMs).toBeGreaterThan(1_500);
+  });
+
   it('remember a bounded number of hosts that came and went', () => {
     const { receiver } = new Pair();
     const data = { kind: 'data', agent: 'kv', target: RECEIVER, isReliable: true } as const;

@@ -159,6 +159,16 @@ describe('messages', () => {
     );
   });
 
+  it('go again soon when the driver tells that the stream has broken', () => {
+    const { cluster, hosts, agents } = start(2);
+    cluster.fault = carriesData;
+    cluster.act(hosts[0]!, () => sendText(agents[0]!, hosts[1]!, 'hello'));
+    cluster.runFor(10);
+    cluster.fault = () => false;
+    cluster.act(hosts[0]!, overlay => overlay.unreachable(hosts[1]!.address, 'stream'));
+    expect(cluster.runUntil(() => hosts[1]!.texts('peer').length === 1, 10_000)).toBeLessThan(150);
+  });
+
   it('count the empty ones, too', () => {
     const { cluster, hosts, agents } = start(2);
     cluster.fault = carriesData;

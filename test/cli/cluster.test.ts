@@ -49,6 +49,18 @@ describe('shoalmq cluster', () => {
     expect((await run('--help')).stdout).toContain('openssl rand -base64 32 > cluster.key');
   }, 30_000);
 
+  it('teaches services and traffic by examples', async () => {
+    expect((await run('services', '--help')).stdout).toContain('$ shoalmq services --json');
+    for (const args of [[], ['set'], ['get'], ['unset']]) {
+      const { code, stdout } = await run('traffic', ...args, '--help');
+      expect([code, stdout]).toEqual([0, expect.stringContaining('$ shoalmq traffic set acme canary=1 =9')]);
+    }
+    const wrong = await run('traffic', 'set', 'acme', 'canary');
+    expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining('GROUP=0 to GROUP=10')]);
+    const nobody = await run('services', '--set', 'node.dataDir=nowhere');
+    expect([nobody.code, nobody.stderr]).toEqual([1, expect.stringContaining('SHOAL_ADMIN_UNREACHABLE')]);
+  }, 30_000);
+
   it.each([['members'], ['doctor'], ['leave'], ['evict', 'x']])(
     '%s without a node says how to name one',
     async (...args) => {

@@ -22,6 +22,8 @@ it('measures a busy event loop and memory, and stops when closed', async () => {
   expect(block.values[sumAt + 1]).toBeGreaterThan(5);
   expect(block.values[LOOP_UTILIZATION]).toBeGreaterThan(0);
   expect(block.values[LOOP_UTILIZATION]).toBeLessThanOrEqual(1);
+  // The timer was to come within 100 ms, and came after 300.
+  expect(vitals.loopDelayMs()).toBeGreaterThan(150);
   vitals.close();
   const count = block.values[sumAt + 1];
   await sleep(250);

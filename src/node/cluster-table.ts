@@ -100,8 +100,7 @@ function time(wallMs: number): string {
 /** A paragraph for each finding. */
 export function findingsText(node: string, findings: readonly Finding[]): string {
   const name = clean(node);
-  if (findings.length === 0)
-    return `Nothing looks wrong from ${name}. A node sees its own links only: ask the others, too.`;
+  if (findings.length === 0) return `Nothing looks wrong from ${name}, nor to the hosts that it asked.`;
   return findings
     .map(({ severity, what, remedy }) => {
       return wrapped(`${severity === 'wrong' ? '✗' : '·'} ${clean(what)}`) + wrapped(`→ ${clean(remedy)}`);

@@ -6,6 +6,7 @@ import { HybridClock } from '../base/hlc.js';
 import { type Closable, Scope } from '../base/scope.js';
 import { Overlay } from '../overlay/overlay.js';
 import { WatchedFile } from '../plugin/io/watched-file.js';
+import type { RpcResult } from '../rpc/failure.js';
 import type { Reply } from '../rpc/handler.js';
 import type { Rpc } from '../rpc/rpc.js';
 import type { Directive } from '../rpc/traffic.js';
@@ -30,7 +31,7 @@ import type { Config } from './config.js';
 import { isDeaf, type Peers } from './doctor-calls.js';
 import type { Finding } from './finding.js';
 import { FINDINGS_MAX, type NodeReport, nodeService, serverIdOf } from './node-service.js';
-import { type Answers, askReports, peersOf } from './peers.js';
+import { type Answers, askReports, knock, peersOf } from './peers.js';
 import type { CollectedMetric } from './prometheus.js';
 import { RpcHost } from './rpc-host.js';
 import { rpcMetrics } from './rpc-metrics.js';
@@ -65,8 +66,8 @@ const DRAIN_MS_MAX = 1_500;
 
 const NO_ANSWERS: Answers = new Map();
 
-/** Ports of services that do not answer, tried one more time by TCP alone. */
-const DEAF_REACHED_MAX = 32;
+/** Hosts that do not answer calls and are looked at more closely. */
+const DEAF_MAX = 32;
 
 /** A goodbye takes about a second; a node that stops does not wait longer for it than this, nor than half its time. */
 const LEAVE_MS_MAX = 4_000;
@@ -244,13 +245,23 @@ export class Cluster implements Closable {
 
   /** Asks the others, and tries the TCP ports of those that look ill, so it may take some seconds. */
   async doctor(): Promise<Finding[]> {
-    const [answers, reached] = await Promise.all([this.ask(), reach(worthReaching(this.known()))]);
-    const peers = this.peers(answers);
-    const deaf = [...peers.values()].filter(isDeaf).map(({ address }) => address!);
+    const [asked, reached] = await Promise.all([this.ask(), reach(worthReaching(this.known()))]);
+    const deaf = [...this.peers(asked)].filter(([, peer]) => isDeaf(peer)).slice(0, DEAF_MAX);
+    // Others were tried just now.
+    const refused = deaf.filter(([, { answer }]) => answer?.kind === 'unavailable');
+    const [ports, again] = await Promise.all([
+      reach(deaf.map(([, { address }]) => address!)),
+      Promise.all(refused.map(([host, { address }]) => this.knock(host, address!))),
+    ]);
+    const answers = new Map([...asked, ...again]);
     const known = this.known();
     const report = withAnswers(known.report, answers);
-    const more = await reach(deaf.slice(0, DEAF_REACHED_MAX));
-    return diagnose({ ...known, report, peers, reached: new Map([...reached, ...more]) });
+    const peers = this.peers(answers);
+    return diagnose({ ...known, report, peers, reached: new Map([...reached, ...ports]) });
+  }
+
+  private async knock(host: HostId, address: Address): Promise<[HostId, RpcResult<NodeReport>]> {
+    return [host, await knock(this.services!.transport, host, address)];
   }
 
   async servicesReport(): Promise<ServicesReport> {

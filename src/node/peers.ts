@@ -1,9 +1,11 @@
 import type { Client } from '../rpc/client.js';
-import type { RpcResult } from '../rpc/failure.js';
+import { type RpcResult, rpcFailure } from '../rpc/failure.js';
+import { methodPath } from '../rpc/service.js';
 import type { ServerRow } from '../rpc/service-view.js';
-import type { HostId } from '../underlay/message.js';
+import type { RpcTransport } from '../rpc/transport.js';
+import type { Address, HostId } from '../underlay/message.js';
 import type { Peer, Peers } from './doctor-calls.js';
-import type { NodeReport, nodeService } from './node-service.js';
+import { type NodeReport, nodeService, serverIdOf } from './node-service.js';
 
 /** Asked at one time; what is beyond is shown without an answer. */
 const ASKED_MAX = 256;
@@ -18,6 +20,37 @@ export async function askReports(
   const asked = hosts.slice(0, ASKED_MAX);
   const answers = await Promise.all(asked.map(host => client.report.ask({ host })));
   return new Map(asked.map((host, at) => [host, answers[at]!]));
+}
+
+/** The same of one, over a connection of its own: what is known of the one that calls take may be some seconds old. */
+export function knock(
+  transport: RpcTransport,
+  host: HostId,
+  address: Address,
+): Promise<RpcResult<NodeReport>> {
+  const { request, response, deadlineMs } = nodeService.methods.report;
+  const channel = transport.open(address);
+  return new Promise(resolve => {
+    const finish = (result: RpcResult<NodeReport>): void => {
+      clearTimeout(timer);
+      channel.close();
+      resolve(result);
+    };
+    const late = rpcFailure('deadline', `no answer within ${deadlineMs / 1_000} s`);
+    const timer = setTimeout(() => finish(late), deadlineMs);
+    const context = { deadlineMs, tenant: '', server: serverIdOf(host) };
+    channel.unary(methodPath(nodeService.name, 'report'), request.encode({ host }), context, {
+      done: body => {
+        const value = response.decode(body);
+        finish(
+          value === undefined
+            ? rpcFailure('unknown-outcome', 'its answer is no report')
+            : { kind: 'ok', value },
+        );
+      },
+      failed: finish,
+    });
+  });
 }
 
 /** How each host stands as one to call; `answers` is empty when nobody was asked. */

@@ -6,7 +6,7 @@ import { GrpcServer } from '../rpc/io/grpc-server.js';
 import { GrpcTls } from '../rpc/io/grpc-tls.js';
 import { GrpcTransport } from '../rpc/io/grpc-transport.js';
 import { type AgentHost, Rpc, type RunningServer } from '../rpc/rpc.js';
-import type { RpcEndpoint } from '../rpc/transport.js';
+import type { RpcEndpoint, RpcTransport } from '../rpc/transport.js';
 import { formatAddress } from '../underlay/io/address.js';
 import type { StreamTls } from '../underlay/io/stream-tls.js';
 import type { HostId } from '../underlay/message.js';
@@ -38,6 +38,7 @@ const GRACE_MS_MAX = 300;
  */
 export class RpcHost implements Closable {
   readonly rpc: Rpc;
+  readonly transport: RpcTransport;
   readonly address: string;
   readonly server: GrpcServer;
   private readonly env: Env;
@@ -54,12 +55,13 @@ export class RpcHost implements Closable {
     this.server = server;
     this.tls = tls;
     this.address = formatAddress(options.announcedHost, server.port);
+    this.transport = new GrpcTransport({ tls });
     this.rpc = new Rpc({
       self,
       address: this.address,
       version,
       env,
-      transport: new GrpcTransport({ tls }),
+      transport: this.transport,
       overlay,
       soon: queueMicrotask,
       wake: dueMs => this.wake(dueMs),

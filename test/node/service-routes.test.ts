@@ -1,10 +1,13 @@
+import { createServer, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Env } from '../../src/base/env.js';
 import type { Answer, Routes } from '../../src/node/admin-server.js';
 import { type Cluster, makeCluster } from '../../src/node/cluster.js';
 import { loadConfig } from '../../src/node/config.js';
+import { knock } from '../../src/node/peers.js';
 import { serviceRoutes } from '../../src/node/service-routes.js';
 import type { ServicesReport } from '../../src/node/services-view.js';
+import { GrpcTransport } from '../../src/rpc/io/grpc-transport.js';
 import { DIRECTIVES_MAX } from '../../src/rpc/traffic.js';
 import { freePort } from '../e2e/broker.js';
 
@@ -48,6 +51,34 @@ describe('services of a node that is alone', () => {
       },
     ]);
     expect(services[0]!.servers[0]!.address).toMatch(/^127\.0\.0\.1:[1-9]\d+$/);
+  });
+});
+
+describe('a report over a connection of its own', () => {
+  it('is what the node says, or why it says nothing', async () => {
+    const [server] = ((await ask('GET /services')).body as ServicesReport).services[0]!.servers;
+    const { address, id } = server!;
+    const transport = new GrpcTransport();
+    expect(await knock(transport, Number(id), address)).toMatchObject({
+      kind: 'ok',
+      value: { name: 'alone', connections: 7, utilization: 0.5, health: 0 },
+    });
+    expect(await knock(transport, 1, address)).toMatchObject({ kind: expect.not.stringMatching(/^ok$/) });
+    const closed = `127.0.0.1:${await freePort()}`;
+    expect(await knock(transport, Number(id), closed)).toMatchObject({ kind: 'unavailable' });
+  });
+
+  it('does not wait for who never answers', async () => {
+    const sockets: Socket[] = [];
+    const mute = createServer(socket => sockets.push(socket.on('error', nothing)));
+    await new Promise<void>(resolve => mute.listen(0, '127.0.0.1', resolve));
+    const { port } = mute.address() as { port: number };
+    const beganMs = performance.now();
+    const result = await knock(new GrpcTransport(), 1, `127.0.0.1:${port}`);
+    expect(result.kind).toBe('deadline');
+    expect(performance.now() - beganMs).toBeLessThan(4_000);
+    for (const socket of sockets) socket.destroy();
+    await new Promise(resolve => mute.close(resolve));
   });
 });
 

@@ -200,14 +200,16 @@ function printTable({ seed, scenario, hosts }: Options): number {
     plays,
     seed,
     () => performance.now(),
-    what => {
-      if (isQuiet) process.stderr.write(`${what}\n`);
-      else bar.increment(1, { what });
-    },
+    what => bar.increment(1, { what }),
     (what, outcome) => {
       failures += 1;
       const [name, size] = what.split(' ');
       tellFailure(what, again('underlay', name!, Number(size), seed, ' --thorough --no-codec'), outcome);
+    },
+    (what, { figures }) => {
+      // For a run that takes hours in the background and may be stopped.
+      if (isQuiet)
+        process.stderr.write(`${what}: ${figures.map(one => `${one.what} ${one.text}`).join(', ')}\n`);
     },
   );
   if (!isQuiet) bar.stop();

@@ -15,3 +15,19 @@ export interface Context {
   readonly health: LocalHealth;
   readonly counters: UnderlayCounters;
 }
+
+export function newCounters(): UnderlayCounters {
+  return {
+    probes: 0,
+    probeFailures: 0,
+    indirectProbes: 0,
+    suspicions: 0,
+    refutations: 0,
+    failures: 0,
+    heals: 0,
+    rumoursSent: 0,
+    rumoursHeard: 0,
+    joinsSent: 0,
+    joinsHeard: 0,
+  };
+}

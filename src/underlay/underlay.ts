@@ -1,7 +1,7 @@
 import type { Env } from '../base/env.js';
 import type { CrdtMessage } from '../crdt/message.js';
 import { below } from './chance.js';
-import type { Context } from './context.js';
+import { type Context, newCounters } from './context.js';
 import { Detector } from './detector.js';
 import { Gossip } from './gossip.js';
 import { LocalHealth } from './health.js';
@@ -22,8 +22,7 @@ import { View } from './view.js';
  * | file | abstraction |
  * | --- | --- |
  * | message.ts | what hosts say to each other: the message table stands there |
- * | transport.ts | `Transport`: bytes between addresses; implementations in io/ and in the simulator |
- * | codec.ts | packets to bytes and back |
+ * | transport.ts, codec.ts | `Transport`: bytes between addresses, by io/ or the simulator; packets to bytes and back |
  * | members.ts, view.ts | who is alive, suspect, gone; the rules of precedence; one event for each change |
  * | rumours.ts, gossip.ts | news, told a bounded number of times, in its own packets and in the space left in others |
  * | detector.ts, probe-list.ts, relays.ts, health.ts, suspicion.ts | SWIM's failure detector with Lifeguard |
@@ -33,7 +32,7 @@ import { View } from './view.js';
  * | refusals.ts, leave.ts | who was turned away and why; the goodbye |
  *
  * `Underlay` is the machine: it takes packets, ticks and orders, and `ready()` returns what to send and to tell. It
- * never waits, throws or looks at a clock of its own; one thread can run a thousand of them (test/sim).
+ * never waits or throws, and has no clock of its own; one thread can run a thousand of them (test/sim).
  *
  * ## One truth
  *
@@ -76,7 +75,7 @@ import { View } from './view.js';
  *   1,000 hosts see themselves alone after 40 s, where the round alone took seven minutes (test/sim, halves).
  * - Where round trips are long, a probe ends after the next one has begun (test/sim, wan: no suspicions at 150 ms).
  * - An operator can evict a host, and it stays out until its process starts again.
- * - The interval is 1 s, not 2 s, and a confirmation is enough with three hosts: a dead one of three is gone in 4 to 8 s.
+ * - The interval is 1 s, and a confirmation is enough with three hosts: a dead one of three is gone in 5 to 9 s.
  */
 
 /** Settings of one host; times in milliseconds. */
@@ -214,19 +213,7 @@ export interface UnderlayCounters {
 const TOLD_DIRECTLY = 3;
 
 export class Underlay implements UnderlayMachine {
-  readonly counters: UnderlayCounters = {
-    probes: 0,
-    probeFailures: 0,
-    indirectProbes: 0,
-    suspicions: 0,
-    refutations: 0,
-    failures: 0,
-    heals: 0,
-    rumoursSent: 0,
-    rumoursHeard: 0,
-    joinsSent: 0,
-    joinsHeard: 0,
-  };
+  readonly counters: UnderlayCounters = newCounters();
   private readonly env: Env;
   private readonly timing: UnderlayTiming;
   private readonly own: OwnRecord;

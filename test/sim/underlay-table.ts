@@ -4,7 +4,7 @@ import type { Figure, Scenario } from './underlay-story.js';
 interface Row {
   readonly label: string;
   readonly scenario: string;
-  /** Of the scenario's figures; undefined for the real time that the scenario took. */
+  /** Of the scenario's figures; undefined for the processor time that the scenario took. */
   readonly figure: string | undefined;
   readonly wanted: string;
   readonly hostsMax?: number;
@@ -88,7 +88,7 @@ const ROWS: readonly Row[] = [
     wanted: '100 hosts: 2,000; log N',
   },
   {
-    label: 'real time that ten idle virtual minutes take',
+    label: 'processor time of the join and ten idle virtual minutes, one core',
     scenario: 'idle',
     figure: undefined,
     wanted: '1,000 hosts: 60 s',
@@ -102,11 +102,11 @@ export interface TablePlay {
   readonly hosts: number;
 }
 
-/** What one play of a scenario gave, and its real time. */
+/** What one play of a scenario gave, and its processor time, which other programs on the machine do not lengthen. */
 interface Played {
   readonly figures: readonly Figure[];
   readonly isFailed: boolean;
-  readonly realMs: number;
+  readonly processorMs: number;
 }
 
 /** What the table needs, all of it or of some scenarios and one size: `tellProgress` is called once for each. */
@@ -125,7 +125,7 @@ export function tablePlays(scenarios?: readonly string[], hosts?: number): reado
 export function table(
   plays: readonly TablePlay[],
   seed: number,
-  nowMs: () => number,
+  usedMs: () => number,
   tellProgress: (what: string) => void,
   tellFailure: (what: string, outcome: Outcome) => void,
   tellDone: (what: string, outcome: Outcome) => void,
@@ -134,11 +134,11 @@ export function table(
   for (const { scenario, hosts } of plays) {
     const what = `${scenario.name} ${hosts}`;
     tellProgress(what);
-    const startMs = nowMs();
+    const startMs = usedMs();
     const outcome = play(scenario, { hosts, seed, isThorough: true, isEncoded: false, isTraced: false });
     // Not the outcome itself, whose trace holds the whole world.
     const isFailed = outcome.failure !== undefined;
-    played.set(what, { figures: outcome.figures, isFailed, realMs: nowMs() - startMs });
+    played.set(what, { figures: outcome.figures, isFailed, processorMs: usedMs() - startMs });
     if (isFailed) tellFailure(what, outcome);
     else tellDone(what, outcome);
   }
@@ -156,6 +156,6 @@ export function table(
 function cell(row: Row, played: Played | undefined): string {
   if (played === undefined) return '';
   if (played.isFailed) return '**failed**';
-  if (row.figure === undefined) return `${(played.realMs / 1000).toFixed(1)} s`;
+  if (row.figure === undefined) return `${(played.processorMs / 1000).toFixed(1)} s`;
   return played.figures.find(({ what }) => what === row.figure)?.text ?? '?';
 }

@@ -25,15 +25,20 @@ const WORDS: Readonly<Record<Refusal['why'], string>> = {
   evicted: 'a host that an operator evicted tried to speak and was refused',
 };
 
-/** The port of a stream, or of a packet through NAT, is another one each time: rows are kept by host. */
+/**
+ * The port of a stream, or of a packet through NAT, is another one each time: so many rows a host and reason, and what
+ * comes from further ports is counted in the latest of them.
+ */
+const ROWS_PER_HOST_MAX = 4;
+
 function hostOf(address: Address): string {
   const colon = address.lastIndexOf(':');
   return colon > address.lastIndexOf(']') ? address.slice(0, colon) : address;
 }
 
 interface Row {
-  address: Address;
-  why: Refusal['why'];
+  readonly address: Address;
+  readonly why: Refusal['why'];
   detail: string;
   count: number;
   lastMs: number;
@@ -60,9 +65,8 @@ export class Refusals {
    */
   note(address: Address, why: Refusal['why'], detail: string, isTheirs = false): boolean {
     const nowMs = this.env.clock.monotonicMs();
-    const key = `${why} ${hostOf(address)}`;
-    const row = this.rows.get(key) ?? this.newRow(key, address, why);
-    row.address = address;
+    const key = `${why} ${address}`;
+    const row = this.rows.get(key) ?? this.rowOfHost(address, why) ?? this.newRow(key, address, why);
     row.count += 1;
     row.lastMs = this.env.clock.wallMs();
     if (detail !== '') row.detail = detail.slice(0, DETAIL_UNITS_MAX);
@@ -83,6 +87,19 @@ export class Refusals {
       count,
       lastMs,
     }));
+  }
+
+  /** The latest row of the same host, when it has as many as it may have. */
+  private rowOfHost(address: Address, why: Refusal['why']): Row | undefined {
+    const host = hostOf(address);
+    let count = 0;
+    let latest: Row | undefined;
+    for (const row of this.rows.values()) {
+      if (row.why !== why || hostOf(row.address) !== host) continue;
+      count += 1;
+      latest = row;
+    }
+    return count >= ROWS_PER_HOST_MAX ? latest : undefined;
   }
 
   private newRow(key: string, address: Address, why: Refusal['why']): Row {

@@ -207,6 +207,20 @@ describe('hosts of another environment', () => {
     expect(desk.take()).toEqual([]);
   });
 
+  it('behind ports that change with each connection fill neither the list nor the log', () => {
+    const desk = new Desk();
+    for (let port = 50_000; port < 50_100; port++) desk.machine.receiveSealed(`10.0.0.9:${port}`, 'key');
+    desk.machine.receiveSealed('[fd00::9]:50000', 'key');
+    expect(desk.machine.refusals().map(({ address, count }) => [address, count])).toEqual([
+      ['10.0.0.9:50000', 1],
+      ['10.0.0.9:50001', 1],
+      ['10.0.0.9:50002', 1],
+      ['10.0.0.9:50003', 97],
+      ['[fd00::9]:50000', 1],
+    ]);
+    expect(desk.warnings).toHaveLength(5);
+  });
+
   it('and packets that could not be opened are counted by sender and reason', () => {
     const desk = new Desk();
     for (let packets = 0; packets < 5; packets++) desk.machine.receiveSealed('x:1', 'key');

@@ -82,7 +82,7 @@ function parse(): Options {
     .option('--rounds <n>', 'runs of each row on each target', positive, 3)
     .option('--seconds <s>', 'measured seconds of a run', positive, 4)
     .option('--warmup <s>', 'seconds before them', positive, 2)
-    .addHelpText('after', `\nRows:\n${ROWS.map(row => `  ${row.name.padEnd(16)}${row.title}`).join('\n')}`)
+    .addHelpText('after', `\nRows:\n${ROWS.map(row => `  ${row.name.padEnd(20)}${row.title}`).join('\n')}`)
     .parse()
     .opts<Options>();
 }

@@ -27,6 +27,7 @@ describe('$SYS', () => {
     }
     expect(seen.get('version')).toMatch(/^ShoalMQ \d/);
     expect(Number(seen.get('clients/connected'))).toBeGreaterThanOrEqual(1);
+    expect(Number(seen.get('bytes/received'))).toBeGreaterThan(0);
     const before = Number.parseInt(seen.get('uptime')!, 10);
     await client.unsubscribe('$SYS/broker/#');
     await client.subscribe('$SYS/broker/uptime', { rh: 2 });

@@ -196,6 +196,7 @@ export class Decoder {
         this.partialTotal = packetEnd === 0 ? 0 : packetEnd - at;
         return at;
       }
+      this.packetBytes = packetEnd - at;
       const type = buffer[at]! >> 4;
       if (type === PUBLISH) this.decodePublish(buffer, at, packetEnd, sink);
       else if (type >= PUBACK && type <= PUBCOMP) this.decodeAck(type, buffer, packetEnd, sink);

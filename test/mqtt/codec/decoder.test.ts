@@ -425,6 +425,18 @@ describe('PUBLISH', () => {
   });
 });
 
+it('tells how long each packet is, in however many pieces it came', () => {
+  const { decoder, sink } = connected(5);
+  const lengths: number[] = [];
+  sink.onPingreq = sink.onPublish = sink.onAck = sink.onPacket = () => lengths.push(decoder.packetBytes);
+  const publish = packet(0x30, bytes(`0001 'a' 00 ${'61'.repeat(200)}`));
+  const subscribe = packet(0x82, bytes("0001 00 0001 'a' 00"));
+  const stream = Buffer.concat([publish, bytes('c000 40 02 0001'), subscribe]);
+  decoder.receive(Buffer.from(stream), sink);
+  for (const byte of stream) decoder.receive(Buffer.from([byte]), sink);
+  expect(lengths).toEqual([207, 2, 4, 9, 207, 2, 4, 9]);
+});
+
 describe('a sink that stops', () => {
   const pings = (count: number) => Buffer.concat(Array.from({ length: count }, () => bytes('c000')));
 

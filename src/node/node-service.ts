@@ -2,7 +2,7 @@ import { type Codec, defineService, unary } from '../rpc/service.js';
 import { NodeFinding } from '../schema/gen/node-finding.js';
 import { NodeReport as ReportTable } from '../schema/gen/node-report.js';
 import { NodeReportRequest as RequestTable } from '../schema/gen/node-report-request.js';
-import { CheckedBuffer, MALFORMED, MessageBuilder } from '../schema/schema.js';
+import { CheckedBuffer, MessageBuilder } from '../schema/schema.js';
 import type { HostId } from '../underlay/message.js';
 
 /** What a node says of itself when another one asks. */
@@ -49,17 +49,16 @@ const requestCodec: Codec<NodeReportRequest> = {
     builder.finish(RequestTable.createNodeReportRequest(builder, host));
     return builder.asUint8Array().slice();
   },
-  decode: bytes => {
-    return read(bytes, () => {
+  decode: bytes =>
+    buffer.read(bytes, () => {
       const host = RequestTable.getRootAsNodeReportRequest(buffer).host();
       return isHost(host) ? { host } : undefined;
-    });
-  },
+    }),
 };
 
 const reportCodec: Codec<NodeReport> = {
   encode: encodeReport,
-  decode: bytes => read(bytes, () => readReport(ReportTable.getRootAsNodeReport(buffer))),
+  decode: bytes => buffer.read(bytes, () => readReport(ReportTable.getRootAsNodeReport(buffer))),
 };
 
 /** Served by every node of a cluster: how it is, for members, doctor, and whoever wants to know. */
@@ -127,18 +126,6 @@ function readReport(table: ReportTable): NodeReport | undefined {
   const { uptimeMs, connections, loopDelayMs, utilization, heapBytes, residentBytes } = report;
   const amounts = [uptimeMs, connections, loopDelayMs, utilization, heapBytes, residentBytes];
   return isHost(report.host) && amounts.every(isAmount) ? report : undefined;
-}
-
-function read<T>(bytes: Uint8Array, make: () => T | undefined): T | undefined {
-  try {
-    buffer.over(bytes);
-    return make();
-  } catch (error) {
-    if (error !== MALFORMED) throw error;
-    return undefined;
-  } finally {
-    buffer.release();
-  }
 }
 
 function isHost(value: number): boolean {

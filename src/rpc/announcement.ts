@@ -1,4 +1,7 @@
 import { assert } from '../base/assert.js';
+import { ServiceAnnouncement } from '../schema/gen/service-announcement.js';
+import { ServiceAttribute } from '../schema/gen/service-attribute.js';
+import { CheckedBuffer, MessageBuilder } from '../schema/schema.js';
 
 /** What a server says of itself, as the metadata of its membership. */
 export interface Announcement {
@@ -18,12 +21,32 @@ export interface Announcement {
 export const ANNOUNCEMENT_BYTES_MAX = 2_048;
 export const SERVER_ID_LENGTH_MAX = 64;
 export const GROUPS_MAX = 16;
-export const GROUP_LENGTH_MAX = 32;
+export const ATTRIBUTES_MAX = 32;
+const ADDRESS_LENGTH_MAX = 256;
+const VERSION_LENGTH_MAX = 64;
 
-/** JSON: read by people in `shoalmq services`, written once per start, and either side may know more keys. */
+const builder = new MessageBuilder(512);
+const buffer = new CheckedBuffer();
+
+/** Fresh bytes; `src/schema/rpc.fbs` has the layout. What breaks a limit asserts. */
 export function encodeAnnouncement(announcement: Announcement): Uint8Array {
-  const bytes = Buffer.from(JSON.stringify(announcement), 'utf8');
   assert(isAnnouncement(announcement), 'an announcement of our own is well-formed');
+  builder.clear();
+  const attributes = Object.entries(announcement.attributes).map(([name, value]) =>
+    ServiceAttribute.createServiceAttribute(builder, builder.createString(name), builder.createString(value)),
+  );
+  const groups = announcement.groups.map(group => builder.createString(group));
+  const root = ServiceAnnouncement.createServiceAnnouncement(
+    builder,
+    builder.createString(announcement.id),
+    builder.createString(announcement.address),
+    groups.length === 0 ? 0 : ServiceAnnouncement.createGroupsVector(builder, groups),
+    attributes.length === 0 ? 0 : ServiceAnnouncement.createAttributesVector(builder, attributes),
+    builder.createString(announcement.version),
+    announcement.draining,
+  );
+  builder.finish(root);
+  const bytes = builder.asUint8Array().slice();
   assert(
     bytes.length <= ANNOUNCEMENT_BYTES_MAX,
     `an announcement has at most ${ANNOUNCEMENT_BYTES_MAX} bytes`,
@@ -31,46 +54,46 @@ export function encodeAnnouncement(announcement: Announcement): Uint8Array {
   return bytes;
 }
 
-/** Undefined for what is none. */
+/** Undefined for what is none. Never throws. */
 export function decodeAnnouncement(bytes: Uint8Array): Announcement | undefined {
   if (bytes.length > ANNOUNCEMENT_BYTES_MAX) return undefined;
-  const value = parseJson(bytes);
-  if (!isAnnouncement(value)) return undefined;
-  const { id, address, groups, attributes, version, draining } = value;
-  return { id, address, groups, attributes, version, draining };
+  const announcement = buffer.read(bytes, readAnnouncement);
+  return announcement !== undefined && isAnnouncement(announcement) ? announcement : undefined;
 }
 
-/** Undefined for what is no JSON. */
-export function parseJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8'));
-  } catch {
-    return undefined;
-  }
+function readAnnouncement(): Announcement {
+  const table = ServiceAnnouncement.getRootAsServiceAnnouncement(buffer);
+  const groups = Array.from({ length: table.groupsLength() }, (_, at) => table.groups(at));
+  const attributes = Array.from({ length: table.attributesLength() }, (_, at) => {
+    const attribute = table.attributes(at);
+    return [attribute?.name() ?? '', attribute?.value() ?? ''] as const;
+  });
+  return {
+    id: table.id() ?? '',
+    address: table.address() ?? '',
+    groups,
+    attributes: Object.fromEntries(attributes),
+    version: table.version() ?? '',
+    draining: table.draining(),
+  };
 }
 
 /** A group is named by 1 to 32 of `a-z 0-9 _ -`. */
-export function isGroup(value: unknown): value is string {
-  return typeof value === 'string' && /^[a-z0-9_-]{1,32}$/.test(value);
+export function isGroup(name: string): boolean {
+  return /^[a-z0-9_-]{1,32}$/.test(name);
 }
 
-function isAnnouncement(value: unknown): value is Announcement {
-  if (typeof value !== 'object' || value === null) return false;
-  const { id, address, groups, attributes, version, draining } = value as Partial<Announcement>;
+function isAnnouncement({ id, address, groups, attributes, version }: Announcement): boolean {
   return (
     isText(id, 1, SERVER_ID_LENGTH_MAX) &&
-    isText(address, 1, 256) &&
-    Array.isArray(groups) &&
+    isText(address, 1, ADDRESS_LENGTH_MAX) &&
     groups.length <= GROUPS_MAX &&
     groups.every(isGroup) &&
-    typeof attributes === 'object' &&
-    attributes !== null &&
-    Object.values(attributes).every(attribute => typeof attribute === 'string') &&
-    isText(version, 0, 64) &&
-    typeof draining === 'boolean'
+    Object.keys(attributes).length <= ATTRIBUTES_MAX &&
+    isText(version, 0, VERSION_LENGTH_MAX)
   );
 }
 
-function isText(value: unknown, lengthMin: number, lengthMax: number): value is string {
-  return typeof value === 'string' && value.length >= lengthMin && value.length <= lengthMax;
+function isText(text: string, lengthMin: number, lengthMax: number): boolean {
+  return text.length >= lengthMin && text.length <= lengthMax;
 }

@@ -1,5 +1,8 @@
 import { assert } from '../base/assert.js';
-import { isGroup, parseJson } from './announcement.js';
+import { GroupWeight } from '../schema/gen/group-weight.js';
+import { TrafficDirective } from '../schema/gen/traffic-directive.js';
+import { CheckedBuffer, MessageBuilder } from '../schema/schema.js';
+import { isGroup } from './announcement.js';
 
 /** The servers that name no group; as a group in a directive it is written ''. */
 export const UNTAGGED = '';
@@ -90,11 +93,14 @@ function removeFrom(node: TrieNode, prefix: string, at: number): boolean {
 
 const KEY_PREFIX = 'tenant:';
 
+const builder = new MessageBuilder(256);
+const buffer = new CheckedBuffer();
+
 export function isTenantPrefix(value: unknown): value is string {
   return typeof value === 'string' && value.length <= TENANT_PREFIX_LENGTH_MAX;
 }
 
-/** Directives as entries of a shared map, in JSON for the same reasons as announcements. */
+/** Directives are entries of a shared map; `src/schema/rpc.fbs` has the layout of their values. */
 export function directiveKey(prefix: string): string {
   assert(isTenantPrefix(prefix), 'prefixes are checked where they come from');
   return KEY_PREFIX + prefix;
@@ -107,14 +113,33 @@ export function prefixOf(key: string): string | undefined {
   return isTenantPrefix(prefix) ? prefix : undefined;
 }
 
+/** Fresh bytes. */
 export function encodeWeights(weights: Directive['weights']): Uint8Array {
   assert(isWeights(weights), 'weights are checked where they come from');
-  return Buffer.from(JSON.stringify(weights), 'utf8');
+  builder.clear();
+  const all = Object.entries(weights).map(([group, weight]) =>
+    GroupWeight.createGroupWeight(builder, group === UNTAGGED ? 0 : builder.createString(group), weight),
+  );
+  const vector = TrafficDirective.createWeightsVector(builder, all);
+  builder.finish(TrafficDirective.createTrafficDirective(builder, vector));
+  return builder.asUint8Array().slice();
 }
 
+/** Undefined for what is none. Never throws. */
 export function decodeWeights(bytes: Uint8Array): Directive['weights'] | undefined {
-  const value = parseJson(bytes);
-  return isWeights(value) ? value : undefined;
+  const weights = buffer.read(bytes, readWeights);
+  return weights !== undefined && isWeights(weights) ? weights : undefined;
+}
+
+function readWeights(): Directive['weights'] | undefined {
+  const table = TrafficDirective.getRootAsTrafficDirective(buffer);
+  const count = table.weightsLength();
+  if (count > DIRECTIVE_GROUPS_MAX) return undefined;
+  const all = Array.from({ length: count }, (_, at) => {
+    const part = table.weights(at);
+    return [part?.group() ?? UNTAGGED, part?.weight() ?? 0] as const;
+  });
+  return Object.fromEntries(all);
 }
 
 /** At least one group and at most 64, each with an integer from 0 to 10. */

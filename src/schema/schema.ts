@@ -1,14 +1,14 @@
 /**
  * Schemas of what nodes say to each other, and the code generated from them.
  *
- * `underlay.fbs` is the schema; `npm run schema` (`generate.sh`) writes `gen/`, which is committed and never edited;
- * a test compares the two where `flatc` is installed. Only this room knows the FlatBuffers runtime: others use the
- * generated tables together with {@link MessageBuilder} and {@link CheckedBuffer}.
+ * Each room that speaks has its schema, an `.fbs` file here; `npm run schema` (`generate.sh`) writes `gen/`, which is
+ * committed and never edited; a test compares the two where `flatc` is installed. Only this room knows the FlatBuffers
+ * runtime: others use the generated tables together with {@link MessageBuilder} and {@link CheckedBuffer}.
  *
  * ## Why FlatBuffers
  *
  * Tables carry the offsets of their fields, so either side may know more fields than the other, which is what a
- * cluster needs whose nodes are upgraded one by one. The rules for changes stand at the head of the schema. Integers
+ * cluster needs whose nodes are upgraded one by one. The rules for changes stand at the head of `underlay.fbs`. Integers
  * below 2^53 (host ids, clocks, versions) are doubles: exact, eight bytes, and read without BigInt.
  *
  * ## Hostile bytes
@@ -49,6 +49,19 @@ export class CheckedBuffer extends ByteBuffer {
     this.data = bytes;
     this.budget = bytes.length;
     return this;
+  }
+
+  /** What `make` reads of the bytes through this buffer; undefined where they are no packet. */
+  read<T>(bytes: Uint8Array, make: () => T | undefined): T | undefined {
+    try {
+      this.over(bytes);
+      return make();
+    } catch (error) {
+      if (error !== MALFORMED) throw error;
+      return undefined;
+    } finally {
+      this.release();
+    }
   }
 
   /** Lets go of the bytes, so that a reused reader keeps no packet alive. */

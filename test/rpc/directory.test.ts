@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Announcement, decodeAnnouncement, encodeAnnouncement } from '../../src/rpc/announcement.js';
+import { type Announcement, encodeAnnouncement } from '../../src/rpc/announcement.js';
 import type { RpcResult } from '../../src/rpc/failure.js';
 import type { Reply } from '../../src/rpc/handler.js';
 import { bank, handlers } from './bank.js';
@@ -13,29 +13,6 @@ const ANNOUNCED: Announcement = {
   version: '1.2.3',
   draining: false,
 };
-
-describe('an announcement', () => {
-  it('is read as it was written, and by those who know less', () => {
-    expect(decodeAnnouncement(encodeAnnouncement(ANNOUNCED))).toEqual(ANNOUNCED);
-    const later = Buffer.from(JSON.stringify({ ...ANNOUNCED, more: 1 }));
-    expect(decodeAnnouncement(later)).toEqual(ANNOUNCED);
-  });
-
-  it.each([
-    '',
-    'null',
-    '[]',
-    '{}',
-    JSON.stringify({ ...ANNOUNCED, id: '' }),
-    JSON.stringify({ ...ANNOUNCED, groups: ['Red!'] }),
-    JSON.stringify({ ...ANNOUNCED, groups: 'red' }),
-    JSON.stringify({ ...ANNOUNCED, attributes: { zone: 1 } }),
-    JSON.stringify({ ...ANNOUNCED, draining: 'no' }),
-    JSON.stringify({ ...ANNOUNCED, version: 'x'.repeat(3_000) }),
-  ])('is refused when it is none: %s', text => {
-    expect(decodeAnnouncement(Buffer.from(text))).toBeUndefined();
-  });
-});
 
 describe('the live list', () => {
   it('passes over members that announce nonsense', () => {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { RpcResult } from '../../src/rpc/failure.js';
-import { Directives, decodeWeights, encodeWeights } from '../../src/rpc/traffic.js';
+import { Directives } from '../../src/rpc/traffic.js';
 import { bank, handlers } from './bank.js';
 import { World } from './world.js';
 
@@ -38,23 +38,6 @@ describe('directives', () => {
         },
       ),
     );
-  });
-
-  it('refuse weights that are none', () => {
-    const bad = [
-      '',
-      '[]',
-      '{}',
-      'null',
-      '{"red":11}',
-      '{"red":-1}',
-      '{"red":1.5}',
-      '{"Red":1}',
-      '{"red":"1"}',
-    ];
-    for (const text of bad) expect(decodeWeights(Buffer.from(text))).toBeUndefined();
-    const weights = { red: 0, '': 10, blue_2: 3 };
-    expect(decodeWeights(encodeWeights(weights))).toEqual(weights);
   });
 });
 

@@ -474,7 +474,6 @@ export class Underlay implements UnderlayMachine {
     this.reception.isClosed = true;
     this.outbox.take();
     this.view.events.push({ kind: 'self-evicted', by });
-    this.env.log.warn({ by }, 'an operator evicted this host: it is out until its process starts again');
   }
 
   onDisbelieved(record: HostRecord): void {

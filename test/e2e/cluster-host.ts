@@ -102,3 +102,19 @@ export async function expectWhole(hosts: readonly ClusterHost[], withinMs: numbe
     expect(new Set(reports.map(({ fingerprint }) => fingerprint)).size).toBe(1);
   });
 }
+
+/** Its process is killed: each of `hosts` names just `names` by `look`, before `withinMs` have passed. */
+export async function expectKilled(
+  victim: ClusterHost,
+  withinMs: number,
+  hosts: readonly ClusterHost[],
+  look: (host: ClusterHost) => Promise<readonly string[]>,
+  names: readonly string[],
+): Promise<void> {
+  await victim.broker.kill9();
+  const diedMs = performance.now();
+  await eventually(2 * withinMs, async () => {
+    for (const host of hosts) expect(await look(host), `seen by ${host.name}`).toEqual(names);
+  });
+  expect(performance.now() - diedMs).toBeLessThan(withinMs);
+}

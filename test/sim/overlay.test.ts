@@ -1,5 +1,6 @@
-import { describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import { OVERLAY_SCENARIOS, playOverlay } from './overlay-scenarios.js';
+import { mustHold, mustRepeat } from './replay.js';
 
 /** Seeds that found a bug once; they stay. */
 const REGRESSIONS: readonly {
@@ -39,10 +40,10 @@ const HOSTS = 6;
 
 function playAgain(name: string, hosts: number, seed: number): void {
   const scenario = OVERLAY_SCENARIOS.find(one => one.name === name)!;
-  const { failure, trace } = playOverlay(scenario, { hosts, seed });
-  if (failure === undefined) return;
-  const again = `npm run sim -- --suite overlay --scenario ${name} --hosts ${hosts} --seed ${seed}`;
-  expect.fail([failure, `again: ${again}`, ...trace().slice(-100)].join('\n'));
+  mustHold(
+    playOverlay(scenario, { hosts, seed }),
+    `--suite overlay --scenario ${name} --hosts ${hosts} --seed ${seed}`,
+  );
 }
 
 describe('the overlay, simulated', () => {
@@ -59,8 +60,6 @@ describe('the overlay, simulated', () => {
 
   it('repeats a run from its seed to the last line of the trace', () => {
     const chaos = OVERLAY_SCENARIOS.find(({ name }) => name === 'chaos')!;
-    const lines = (seed: number) => playOverlay(chaos, { hosts: 4, seed }).trace();
-    expect(lines(3)).toEqual(lines(3));
-    expect(lines(3)).not.toEqual(lines(4));
+    mustRepeat(seed => playOverlay(chaos, { hosts: 4, seed }));
   });
 });

@@ -19,15 +19,21 @@ const ROWS: readonly Row[] = [
     wanted: '100 hosts: 10 s, 1,000: 30 s',
   },
   {
-    label: 'one host dies: first detection, p50 / p99',
+    label: 'one host dies: first suspected, p50 / p99',
     scenario: 'kill',
-    figure: 'first detection p50/p99',
+    figure: 'first suspected p50/p99',
     wanted: '',
   },
   {
-    label: 'one host dies: last host informed, p50 / p99',
+    label: 'one host dies: evicted by the first host, p50 / p99',
     scenario: 'kill',
-    figure: 'last informed p50/p99',
+    figure: 'first evicted p50/p99',
+    wanted: '',
+  },
+  {
+    label: 'one host dies: evicted by the last host, p50 / p99',
+    scenario: 'kill',
+    figure: 'last evicted p50/p99',
     wanted: '3 hosts: 10 s, 100: 15 s',
   },
   {

@@ -1,6 +1,7 @@
 import { decodePacket } from '../../src/underlay/codec.js';
 import type { HostId, Message, Packet } from '../../src/underlay/message.js';
 import type { HostEvent } from '../../src/underlay/underlay.js';
+import { newsWords } from '../underlay/words.js';
 
 /** What the trace keeps of a packet: network.ts notes it so. */
 interface Sent {
@@ -42,20 +43,12 @@ function messageWords(message: Message, nameOf: (id: HostId) => string): string 
       const reply = message.reply ? ', reply' : '';
       return `join (${nameOf(message.record.id)}@${message.record.incarnation} looks for ${expected}${reply})`;
     }
-    case 'alive':
-      return `alive ${nameOf(message.record.id)}@${message.record.incarnation}`;
-    case 'suspect':
-      return `suspect ${nameOf(message.id)}@${message.incarnation} by ${nameOf(message.by)}`;
-    case 'gone':
-      return `gone ${nameOf(message.id)}@${message.incarnation} ${message.reason} by ${nameOf(message.by)}`;
-    case 'notice':
-      return `notice ${nameOf(message.id)}@${message.incarnation} ${message.reason}`;
-    case 'refused':
-      return `refused: ${message.why}`;
     case 'crdt':
       return `crdt '${message.map}' ${JSON.stringify(message.message, shortened).slice(0, 200)}`;
     case 'payload':
       return `payload ${message.channel} (${message.bytes.length} bytes)`;
+    default:
+      return newsWords(message, nameOf) ?? message.kind;
   }
 }
 

@@ -1,4 +1,5 @@
-import { describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
+import { mustHold, mustRepeat } from './replay.js';
 import { play, SCENARIOS } from './underlay-scenarios.js';
 
 /** Seeds that found a bug once; they stay. */
@@ -30,10 +31,7 @@ const HOSTS_MAX = 20;
 
 function playAgain(name: string, hosts: number, seed: number): void {
   const scenario = SCENARIOS.find(one => one.name === name)!;
-  const { failure, trace } = play(scenario, { hosts, seed });
-  if (failure === undefined) return;
-  const again = `npm run sim -- --scenario ${name} --hosts ${hosts} --seed ${seed}`;
-  expect.fail([failure, `again: ${again}`, ...trace().slice(-100)].join('\n'));
+  mustHold(play(scenario, { hosts, seed }), `--scenario ${name} --hosts ${hosts} --seed ${seed}`);
 }
 
 /** Real time, on a machine that is shared; alone none of them takes five seconds. */
@@ -56,8 +54,6 @@ describe('the underlay, simulated', { timeout: TIMEOUT_MS }, () => {
 
   it('repeats a run from its seed to the last line of the trace', () => {
     const chaos = SCENARIOS.find(({ name }) => name === 'chaos')!;
-    const lines = (seed: number) => play(chaos, { hosts: 5, seed }).trace();
-    expect(lines(3)).toEqual(lines(3));
-    expect(lines(3)).not.toEqual(lines(4));
+    mustRepeat(seed => play(chaos, { hosts: 5, seed }));
   });
 });

@@ -3,6 +3,7 @@ import type { HostId, HostRecord, Message, Path } from '../../src/underlay/messa
 import { DEFAULT_TIMING } from '../../src/underlay/timing.js';
 import { type HostEvent, Underlay } from '../../src/underlay/underlay.js';
 import { type LogLine, seededRandom } from './loop.js';
+import { newsWords } from './words.js';
 
 const WALL_MS = 1_700_000_000_000;
 
@@ -40,18 +41,8 @@ function words(message: Message): string {
       const whom = message.expected === 0 ? 'anybody' : nameOf(message.expected);
       return `join ${message.record.name}@${message.record.incarnation} to ${whom}${message.reply ? ', reply' : ''}`;
     }
-    case 'alive':
-      return `alive ${message.record.name}@${message.record.incarnation}`;
-    case 'suspect':
-      return `suspect ${nameOf(message.id)}@${message.incarnation} by ${nameOf(message.by)}`;
-    case 'gone':
-      return `gone ${nameOf(message.id)}@${message.incarnation} ${message.reason} by ${nameOf(message.by)}`;
-    case 'notice':
-      return `notice ${nameOf(message.id)}@${message.incarnation} ${message.reason}`;
-    case 'refused':
-      return `refused: ${message.why}`;
     default:
-      return message.kind;
+      return newsWords(message, nameOf) ?? message.kind;
   }
 }
 

@@ -1,36 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import net from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
+import { BREAKING_TOPIC, breakingPlugin, until } from './breakage.js';
 import { useBroker } from './broker.js';
 import { attempt, connackCode, connect, open, sleep, type TestClient, unique } from './client/client.js';
 import { TRANSPORTS } from './client/wire.js';
-
-const BROKEN_PLUGIN = `
-export const hooks = {
-  authorizer: {
-    version: 1,
-    mayPublish(identity, topic) {
-      if (topic === 'break/thread') setTimeout(() => { throw new Error('a bug in a plugin'); }, 0);
-      return true;
-    },
-    maySubscribe: () => true,
-  },
-};
-`;
-const folder = mkdtempSync(join(tmpdir(), 'shoal-plugin-'));
-const plugin = join(folder, 'broken.mjs');
-writeFileSync(plugin, BROKEN_PLUGIN);
-afterAll(() => rmSync(folder, { recursive: true }));
-
-async function until(what: string, check: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 100; i++) {
-    if (await check()) return;
-    await sleep(50);
-  }
-  throw new Error(`not within five seconds: ${what}`);
-}
 
 const MAX = 12;
 
@@ -40,7 +14,7 @@ describe(`limits.connectionsMax ${MAX}, three threads, four transports`, () => {
     set: {
       'threads.mqtt': 3,
       'limits.connectionsMax': MAX,
-      'auth.plugin': plugin,
+      'auth.plugin': breakingPlugin(),
       'auth.anonymous': true,
     },
   });
@@ -102,7 +76,7 @@ describe(`limits.connectionsMax ${MAX}, three threads, four transports`, () => {
   it('a thread that dies gives its places back', async () => {
     const clients = await fill();
     const publisher = clients.pop()!;
-    await publisher.publish('break/thread', 'now');
+    await publisher.publish(BREAKING_TOPIC, 'now');
     await publisher.ended();
     await until('the thread is back', async () => (await broker.metric('shoalmq_thread_restarts_total')) > 0);
     await until('it counts', async () => (await taken()) < MAX);

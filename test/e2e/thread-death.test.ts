@@ -1,28 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
+import { BREAKING_TOPIC, breakingPlugin, threadBreaker, until } from './breakage.js';
 import { get, useBroker } from './broker.js';
 import { connect, sleep, type TestClient, unique } from './client/client.js';
-
-/** A plugin with a bug: asked whether anybody may publish to `break/thread`, it throws later, in nobody's call. */
-const BROKEN_PLUGIN = `
-export const hooks = {
-  authorizer: {
-    version: 1,
-    mayPublish(identity, topic) {
-      if (topic === 'break/thread') setTimeout(() => { throw new Error('a bug in a plugin'); }, 0);
-      return true;
-    },
-    maySubscribe: () => true,
-  },
-};
-`;
-
-const folder = mkdtempSync(join(tmpdir(), 'shoal-plugin-'));
-const plugin = join(folder, 'broken.mjs');
-writeFileSync(plugin, BROKEN_PLUGIN);
-afterAll(() => rmSync(folder, { recursive: true }));
 
 async function alive(client: TestClient): Promise<boolean> {
   try {
@@ -34,16 +13,10 @@ async function alive(client: TestClient): Promise<boolean> {
   }
 }
 
-async function until(check: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 100; i++) {
-    if (await check()) return;
-    await sleep(50);
-  }
-  throw new Error('it did not come to pass within five seconds');
-}
-
 describe('a shard dies', () => {
-  const broker = useBroker({ set: { 'threads.mqtt': 3, 'auth.plugin': plugin, 'auth.anonymous': true } });
+  const broker = useBroker({
+    set: { 'threads.mqtt': 3, 'auth.plugin': breakingPlugin(), 'auth.anonymous': true },
+  });
 
   async function shardsInUse(): Promise<number> {
     await sleep(50);
@@ -67,9 +40,9 @@ describe('a shard dies', () => {
     for (let i = 0; i < 50; i++) await publisher.publish(topic, `${i}`, { qos: 1 });
 
     const [victim] = clients.splice(0, 1) as [TestClient];
-    await victim.publish('break/thread', 'now', { qos: 0 });
+    await victim.publish(BREAKING_TOPIC, 'now', { qos: 0 });
     await victim.expectClosed();
-    await until(async () => (await get(broker.metricsPort, '/readyz')).status === 200);
+    await until('all threads run', async () => (await get(broker.metricsPort, '/readyz')).status === 200);
 
     const survivors: TestClient[] = [];
     for (const client of clients) if (await alive(client)) survivors.push(client);
@@ -90,5 +63,48 @@ describe('a shard dies', () => {
     }
     const { body } = await get(broker.metricsPort, '/metrics');
     expect(body).toMatch(/shoalmq_thread_restarts_total\{thread="main"\} 1/);
+  });
+});
+
+describe.each([1, 2, 3])('thread %i of mqtt, match and apply dies', thread => {
+  const breaker = threadBreaker();
+  const broker = useBroker({ env: breaker.env, set: { 'threads.mqtt': 1 } });
+
+  it('under load: it is back soon, and nothing acknowledged is lost', async () => {
+    const [topic, clientId] = [unique('t'), unique('keeper')];
+    const keeper = { version: 5, clean: false, clientId, expiry: 600 } as const;
+    const first = await connect(broker, keeper);
+    await first.subscribe(topic, { qos: 1 });
+    await first.publish(`${topic}/kept`, 'retained', { qos: 1, retain: true });
+    await first.disconnect();
+
+    const publisher = await connect(broker, { version: 5 });
+    let [sent, acknowledged] = [0, 0];
+    publisher.handler = packet => {
+      if (packet.cmd === 'puback' && (packet.reasonCode ?? 0) < 0x80) acknowledged++;
+    };
+    const pump = setInterval(() => {
+      for (let index = 0; index < 5 && publisher.closed === undefined && sent < 900; index++)
+        publisher.post(topic, `${sent++}`, { qos: 1 });
+    }, 2);
+    await sleep(100);
+    breaker.break(thread);
+    await until('it died', async () => (await broker.metric('shoalmq_thread_restarts_total')) === 1);
+    await until('all threads run', async () => (await get(broker.metricsPort, '/readyz')).status === 200);
+    await sleep(100);
+    clearInterval(pump);
+    expect((await get(broker.metricsPort, '/healthz')).status).toBe(200);
+    expect(acknowledged).toBeGreaterThan(0);
+    publisher.drop();
+
+    const back = await connect(broker, keeper);
+    expect(back.connack.sessionPresent).toBe(true);
+    const texts = await back.receiveTexts(acknowledged);
+    expect(texts).toEqual(Array.from({ length: acknowledged }, (_, index) => `${index}`));
+    const reader = await connect(broker, { version: 5 });
+    await reader.subscribe(`${topic}/kept`, { qos: 1 });
+    await reader.receive({ payload: 'retained', retain: true });
+    await reader.publish(`${topic}/kept`, 'live', { qos: 1 });
+    await reader.receive({ payload: 'live' });
   });
 });

@@ -9,6 +9,7 @@ import type {
   StreamSink,
   UnarySink,
 } from '../transport.js';
+import { dialled } from './grpc-dial.js';
 import { type CallOwner, type OutgoingCall, OutgoingStream, OutgoingUnary } from './grpc-outgoing.js';
 import type { GrpcTls } from './grpc-tls.js';
 import {
@@ -109,6 +110,8 @@ class GrpcChannel implements RpcChannel, CallOwner {
   private readonly setting: ChannelSetting;
   private readonly running = new Set<OutgoingCall>();
   private link: Channel | undefined;
+  /** Of `link`. */
+  private sockets = new AbortController();
   private isConnected = false;
   private isClosed = false;
   private resets = RESETS_BURST;
@@ -162,9 +165,11 @@ class GrpcChannel implements RpcChannel, CallOwner {
     if (this.isClosed) return;
     this.isClosed = true;
     for (const call of this.running) call.drop();
-    const { link } = this;
+    const { link, sockets, isConnected } = this;
     this.link = undefined;
     link?.close();
+    // What stands is closed in good order: cancelled calls are reset, the server hears a goodbye.
+    if (!isConnected) abortSoon(sockets);
   }
 
   private admit(): Channel | RpcFailure {
@@ -177,9 +182,11 @@ class GrpcChannel implements RpcChannel, CallOwner {
   private open(): Channel | RpcFailure {
     const { tls, limits } = this.setting;
     const identity = tls?.credentials() ?? credentials.createInsecure();
+    this.sockets = new AbortController();
+    const { target, options } = dialled(this.address, this.sockets.signal, channelOptions(limits));
     let link: Channel;
     try {
-      link = new Channel(this.address, identity, channelOptions(limits));
+      link = new Channel(target, identity, options);
     } catch (error) {
       // Addresses are what others announce.
       process.nextTick(() => this.onState?.(false));
@@ -219,12 +226,19 @@ class GrpcChannel implements RpcChannel, CallOwner {
 
   /** Calls that run on a connection which the server closes in good order still end there. */
   private letGo(link: Channel): void {
+    const { sockets, isConnected } = this;
     this.link = undefined;
     this.isConnected = false;
     // Later: gRPC is in the middle of telling its parts, and calls that wait for this attempt are told why it failed.
     setImmediate(() => link.close());
+    if (!isConnected) abortSoon(sockets);
     this.onState?.(false);
   }
+}
+
+/** When gRPC has made the socket that it is about to make: one that is made of an aborted signal would live. */
+function abortSoon(sockets: AbortController): void {
+  setImmediate(() => sockets.abort());
 }
 
 function grpcCall(link: Channel, path: string): ReturnType<Channel['createCall']> {

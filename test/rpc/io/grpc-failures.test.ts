@@ -5,11 +5,20 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
-import { type AddressInfo, createServer as createNetServer, type Server, type Socket } from 'node:net';
+import {
+  type AddressInfo,
+  connect as connectTcp,
+  createServer as createNetServer,
+  type Server,
+  type Socket,
+} from 'node:net';
+import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RpcFailure } from '../../../src/rpc/failure.js';
+import { GrpcTls } from '../../../src/rpc/io/grpc-tls.js';
 import { GrpcTransport } from '../../../src/rpc/io/grpc-transport.js';
 import type { RpcChannel } from '../../../src/rpc/transport.js';
+import { authority } from '../../underlay/io/certificates.js';
 import { ask, CONTEXT, Hearing, pause, until } from '../transport-ends.js';
 import { frame, goaway, HEADERS, SETTINGS } from './http2-frames.js';
 
@@ -291,4 +300,70 @@ describe('a connection that breaks', () => {
     expect(events).toEqual(['connected', 'broken']);
     expect(sockets).toHaveLength(1);
   });
+});
+
+/** What Node holds of them in this process, also those that are only being connected. */
+function sockets(): number {
+  return process.getActiveResourcesInfo().filter(name => name.startsWith('TCP')).length;
+}
+
+/** Somebody who has no room for one more connection, so that the kernel leaves those who try without an answer. */
+async function full(): Promise<number> {
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  const program = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    const server = require('node:net').createServer();
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 0 }, () => {
+      parentPort.postMessage(server.address().port);
+      setImmediate(() => Atomics.wait(workerData, 0, 0) && process.exit());
+    });`;
+  const worker = new Worker(program, { eval: true, workerData: flag });
+  const port = await new Promise<number>(resolve => worker.once('message', resolve));
+  const filling = [connectTcp(port, '127.0.0.1'), connectTcp(port, '127.0.0.1')];
+  closables.push(() => {
+    for (const socket of filling) socket.destroy();
+    Atomics.notify(flag, 0);
+    void worker.terminate();
+  });
+  for (const socket of filling) socket.on('error', () => undefined);
+  await until(() => filling[0]!.readyState === 'open', 'the first has its place');
+  await pause(50);
+  return port;
+}
+
+describe('an attempt to connect leaves nothing behind', () => {
+  const tls = new GrpcTls(authority('one').issue('host'));
+  const mute = () => tcp(socket => socket.resume());
+  const peers: Record<string, { port: () => Promise<number>; tls?: GrpcTls }> = {
+    'a server that never speaks HTTP/2': { port: mute },
+    'a server that never speaks TLS': { port: mute, tls },
+    'a host that takes no connection': { port: full },
+  };
+  const ends: Record<string, (channel: RpcChannel) => Promise<void> | void> = {
+    'closed at once': channel => channel.close(),
+    'closed while it waits': async channel => {
+      await pause(50);
+      channel.close();
+    },
+    'given up': () => until(() => events.length === 1, 'the attempt ends'),
+  };
+  for (const [peer, { port, tls }] of Object.entries(peers)) {
+    for (const [name, end] of Object.entries(ends)) {
+      it(`to ${peer}, ${name}`, async () => {
+        const address = `127.0.0.1:${await port()}`;
+        const before = sockets();
+        const isGivenUp = name === 'given up';
+        const connectTimeoutMs = isGivenUp ? 300 : 10_000;
+        const channel = new GrpcTransport({ tls, connectTimeoutMs }).open(address);
+        channel.onState = isConnected => void events.push(isConnected ? 'connected' : 'broken');
+        closables.push(() => channel.close());
+        channel.connect();
+        if (name !== 'closed at once') await until(() => sockets() > before, 'it tries');
+        await end(channel);
+        await pause(50);
+        await until(() => sockets() === before, 'no socket is left');
+        expect(events).toEqual(isGivenUp ? ['broken'] : []);
+      });
+    }
+  }
 });

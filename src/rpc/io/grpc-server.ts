@@ -28,12 +28,15 @@ export interface GrpcServerOptions {
   readonly limits?: Partial<GrpcLimits> | undefined;
   /** Connections at a time; further ones are closed at once. Default 1,024. */
   readonly connectionsMax?: number | undefined;
+  /** Of them, those that come from one IP address; default 256, since several nodes may share one. */
+  readonly connectionsPerAddressMax?: number | undefined;
   /** Bytes of requests that are not complete, and of answers that are not taken, of all connections (default 256 MiB). */
   readonly heldBytesMax?: number | undefined;
 }
 
 export interface GrpcServerCounters {
   accepted: number;
+  /** Of connections, in all or of one address. */
   refusedAtLimit: number;
   tlsFailed: number;
   /** Closed since too much was held on their account. */
@@ -42,6 +45,7 @@ export interface GrpcServerCounters {
 }
 
 const CONNECTIONS_MAX = 1_024;
+const CONNECTIONS_PER_ADDRESS_MAX = 256;
 
 /** The kernel's queue: a whole cluster may connect at once. */
 const BACKLOG = 1_024;
@@ -66,10 +70,14 @@ export class GrpcServer implements IncomingOwner {
   /** Once it listens. */
   port = 0;
   private readonly listener: NetServer;
+  private readonly tls: TlsServer | undefined;
+  private readonly connectionsPerAddressMax: number;
   private readonly server: Server;
   private readonly destinations = new DestinationReader();
   /** By remote address and port, as gRPC names the peers of calls. */
   private readonly sockets = new Map<string, Socket>();
+  /** How many of them, by remote address. */
+  private readonly byAddress = new Map<string, number>();
   private readonly running = new Set<IncomingCall>();
   private readonly looking: NodeJS.Timeout;
   private ending: Promise<void> | undefined;
@@ -82,7 +90,13 @@ export class GrpcServer implements IncomingOwner {
     for (const path of [UNARY_PATH, STREAM_PATH])
       this.server.register(path, nothing, IDENTITY, IDENTITY, 'bidi');
     const { injectConnection } = this.server.createConnectionInjector(ServerCredentials.createInsecure());
-    this.listener = this.makeListener(options.tls, injectConnection);
+    this.connectionsPerAddressMax = options.connectionsPerAddressMax ?? CONNECTIONS_PER_ADDRESS_MAX;
+    this.tls = options.tls && this.makeTls(options.tls, injectConnection);
+    this.listener = createServer(socket => {
+      if (!this.accept(socket)) socket.destroy();
+      else if (this.tls === undefined) injectConnection(socket);
+      else this.tls.emit('connection', socket);
+    });
     this.listener.maxConnections = options.connectionsMax ?? CONNECTIONS_MAX;
     this.looking = setInterval(() => this.look(options.heldBytesMax), HELD_LOOK_MS).unref();
     this.listener.on('drop', () => {
@@ -107,7 +121,7 @@ export class GrpcServer implements IncomingOwner {
 
   /** For connections from now on. Throws SHOAL_TLS_CERTIFICATE, and goes on with what it had. */
   renewTls(tls: StreamTls): void {
-    (this.listener as TlsServer).setSecureContext(streamSecurity(tls).files);
+    this.tls!.setSecureContext(streamSecurity(tls).files);
   }
 
   /**
@@ -158,20 +172,35 @@ export class GrpcServer implements IncomingOwner {
     };
   }
 
-  private makeListener(tls: StreamTls | undefined, inject: (socket: Socket) => void): NetServer {
-    const accept = (socket: Socket): void => {
-      this.counters.accepted++;
-      const peer = `${socket.remoteAddress}:${socket.remotePort}`;
-      this.sockets.set(peer, socket);
-      socket.setNoDelay(true);
-      socket.on('error', nothing);
-      socket.once('close', () => this.sockets.delete(peer));
-    };
-    if (tls === undefined)
-      return createServer(socket => {
-        accept(socket);
-        inject(socket);
-      });
+  /** False: no room for it. */
+  private accept(socket: Socket): boolean {
+    const { remoteAddress, remotePort } = socket;
+    // Gone already.
+    if (remoteAddress === undefined) return false;
+    const count = this.byAddress.get(remoteAddress) ?? 0;
+    if (count >= this.connectionsPerAddressMax) {
+      this.counters.refusedAtLimit++;
+      return false;
+    }
+    this.counters.accepted++;
+    const peer = `${remoteAddress}:${remotePort}`;
+    this.byAddress.set(remoteAddress, count + 1);
+    this.sockets.set(peer, socket);
+    socket.setNoDelay(true);
+    socket.on('error', nothing);
+    socket.once('close', () => this.forget(peer, remoteAddress));
+    return true;
+  }
+
+  private forget(peer: string, address: string): void {
+    this.sockets.delete(peer);
+    const left = this.byAddress.get(address)! - 1;
+    if (left === 0) this.byAddress.delete(address);
+    else this.byAddress.set(address, left);
+  }
+
+  /** It listens nowhere: it is handed what the listener has let in. */
+  private makeTls(tls: StreamTls, inject: (socket: Socket) => void): TlsServer {
     const { files, isMutual } = streamSecurity(tls);
     const server = createTlsServer({
       ...files,
@@ -180,7 +209,6 @@ export class GrpcServer implements IncomingOwner {
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
       ALPNProtocols: ['h2'],
     });
-    server.on('connection', accept);
     server.on('secureConnection', inject);
     server.on('tlsClientError', () => {
       this.counters.tlsFailed++;

@@ -116,6 +116,34 @@ describe('limits', () => {
     expect(world.server.counters).toMatchObject({ accepted: 2, refusedAtLimit: 1 });
   });
 
+  it.each([undefined, host])(
+    'of connections of one address, also with TLS (%#): others are let in',
+    async tls => {
+      world = new GrpcWorld(tls);
+      world.server = await GrpcServer.listen(new Slow().endpoint, {
+        host: '::',
+        port: 0,
+        tls,
+        connectionsMax: 8,
+        connectionsPerAddressMax: 2,
+      });
+      const { port } = world.server;
+      const open = () => world.open(port);
+      const channels = [open(), open()];
+      for (const channel of channels) expect(await ask(channel, 's/echo', BODY)).toBeInstanceOf(Uint8Array);
+      for (const channel of [open(), open()])
+        expect(await ask(channel, 's/echo', BODY)).toMatchObject({ kind: 'unavailable' });
+      expect(world.server.counters).toMatchObject({ accepted: 2, refusedAtLimit: 2, tlsFailed: 0 });
+      const other = new GrpcTransport({ tls: tls && new GrpcTls(tls) }).open(`[::1]:${port}`);
+      world.channels.push(other);
+      expect(await ask(other, 's/echo', BODY)).toBeInstanceOf(Uint8Array);
+      channels[0]!.close();
+      await until(() => world.server.connections === 2, 'the first is gone');
+      for (const channel of [open(), channels[1]!])
+        expect(await ask(channel, 's/echo', BODY)).toBeInstanceOf(Uint8Array);
+    },
+  );
+
   it('of calls on a connection: further ones wait, none is lost', async () => {
     world = new GrpcWorld(undefined, { streamsMax: 4 });
     const channel = await world.connect(new Slow().endpoint);

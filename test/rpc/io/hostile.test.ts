@@ -34,6 +34,8 @@ beforeEach(async () => {
     port: 0,
     limits: { messageBytesMax: MESSAGE_BYTES_MAX, keepAliveMs: KEEP_ALIVE_MS },
     heldBytesMax: HELD_BYTES_MAX,
+    // The honest one lives where the strangers do.
+    connectionsPerAddressMax: 1_024,
   });
   honest = world.open();
   hearing = new Hearing();

@@ -3,7 +3,6 @@
  * million calls a second on one core; a run of "64 calls" is 64 of them.
  */
 import Benchmark from 'benchmark';
-import { type Batch, Batcher } from '../../src/base/batch.js';
 import { hashText, mix32 } from '../../src/base/hash.js';
 import type { Agent, AgentMember, SharedMap } from '../../src/overlay/agent.js';
 import { ConsistentHash } from '../../src/rpc/balance/consistent-hash.js';
@@ -189,21 +188,6 @@ function addFrames(benchmarks: Benchmark.Suite): void {
   });
   benchmarks.add('write a frame of 64 answers', () => BYTES.packAnswers(answers));
   benchmarks.add('read a frame of 64 answers', () => BYTES.unpackAnswers(answered, 4_096));
-
-  const limits = {
-    itemsMax: 64,
-    weightMax: 65_536,
-    inFlightMax: 1,
-    latencyTargetMs: 1e9,
-    queueMax: 1_000,
-    waitMaxMs: 1e9,
-  };
-  const batches: Batch<Buffer>[] = [];
-  const batcher = new Batcher<Buffer>(limits, clock, batch => batches.push(batch));
-  benchmarks.add('batcher: 64 items offered and settled', () => {
-    for (let i = 0; i < 64; i++) batcher.offer(PAYLOAD, 100);
-    for (let batch = batches.pop(); batch !== undefined; batch = batches.pop()) batcher.settled(batch);
-  });
 }
 
 export function suite(): Benchmark.Suite {

@@ -1,4 +1,4 @@
-import { BatchLimit } from '../base/batch.js';
+import { BatchLimit, type BatchSettings } from '../base/batch.js';
 import { jittered } from '../underlay/chance.js';
 import type { Alarm } from './agenda.js';
 import type { Context, Mover, Placement } from './context.js';
@@ -14,11 +14,12 @@ export const DEPTH_MAX = 16_384;
 const DEPTH_DEFAULT = 1_024;
 /** Frames under way: one is at the server while the next one is filled. */
 const FRAMES_MAX = 2;
-const FRAME_REQUESTS_MAX = 1_024;
+const FRAME_LIMITS: BatchSettings = { itemsMax: 1_024, inFlightMax: FRAMES_MAX, latencyTargetMs: 20 };
 const FRAME_BYTES_MAX = 256 * 1_024;
 /** Of the requests that are sent or wait, as far as they are encoded. */
 const BYTES_MAX = 32 * 1_024 * 1_024;
-const FRAME_TARGET_MS = 20;
+/** Share of its deadline that a request may be expected to take, for the pace may change. */
+const WAIT_SHARE_MAX = 0.5;
 /** How long what is under way may hold up a move, and how long a server may say nothing beyond a deadline. */
 export const MOVE_MS_MAX = 5_000;
 const STALL_MS = 5_000;
@@ -56,7 +57,8 @@ interface Frame {
  * Requests in order to the server that has the key, many under way, each answered once and by its deadline.
  *
  * Answers of the server come in the order of the requests. Requests that are given while two frames are under way leave
- * together (`base/batch`). Where the requests go can change at any time:
+ * together (`base/batch`). Past the depth, and where the requests before it take half its deadline at the pace of late,
+ * a request is `throttled` at once. Where the requests go can change at any time:
  *
  * - **The rules or the servers change, or the target drains:** nothing new is sent there, what is under way is waited
  *   for (five seconds at most), then the rest goes to the new target.
@@ -77,7 +79,7 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
   private readonly placement: Placement;
   private readonly depthMax: number;
   private readonly deadlineMs: number;
-  private readonly limit = new BatchLimit(FRAME_REQUESTS_MAX, FRAME_TARGET_MS);
+  private readonly limit = new BatchLimit(FRAME_LIMITS);
   private readonly sent = new Fifo<Item<Request, Response>>();
   private readonly waiting = new Fifo<Item<Request, Response>>();
   private readonly frames = new Fifo<Frame>();
@@ -139,12 +141,25 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
       done(rpcFailure('throttled', `${this.path}: ${this.depth} requests are under way`));
       return;
     }
+    if (this.isTooSlow) {
+      const why = `${this.depth} requests are under way, and the server is too slow for more`;
+      done(rpcFailure('throttled', `${this.path} at ${this.target}: ${why}`));
+      return;
+    }
     const deadlineAtMs = this.context.agenda.nowMs + this.deadlineMs;
     const item = { request, deadlineAtMs, done, body: undefined, wire: undefined, sends: 0 };
     if (this.server !== undefined && !this.encode(item, this.server.wire)) return;
     this.waiting.push(item);
     // What one turn asks for leaves together; where there is no target, the same turn looks for one.
     if (this.waiting.length === 1) this.context.agenda.soon(this);
+  }
+
+  /** One frame may always wait: the pace is measured by full ones. */
+  private get isTooSlow(): boolean {
+    const { limit } = this;
+    return (
+      this.waiting.length >= limit.items && limit.expectedMs(this.depth) > this.deadlineMs * WAIT_SHARE_MAX
+    );
   }
 
   /** The same with a promise, which is never rejected. */
@@ -290,7 +305,7 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
     const frame = this.frames.at(0)!;
     if (--frame.left === 0) {
       this.frames.shift();
-      this.limit.settled(frame.requests, this.heardMs - frame.sentMs, frame.wasFull);
+      this.limit.settled(frame.requests, frame.sentMs, this.heardMs, frame.wasFull);
     }
     if (item.done === undefined) return;
     if (status !== ANSWERED) {

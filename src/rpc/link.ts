@@ -5,6 +5,8 @@ import type { RpcChannel, RpcTransport } from './transport.js';
 
 const RETRY_MS = 100;
 const RETRY_MS_MAX = 10_000;
+/** From one attempt to the next where calls wait for it. */
+const WANTED_MS = 1_000;
 
 /** Told when an address goes out of rotation, or comes back into it. */
 export interface LinkWatcher {
@@ -26,6 +28,7 @@ export class Link implements Alarm {
   isBroken = false;
   /** Of the monotonic clock. */
   brokenSinceMs = 0;
+  private triedMs = Number.NEGATIVE_INFINITY;
   private retryMs = RETRY_MS;
   private readonly agenda: Agenda;
   private readonly random: Random;
@@ -39,6 +42,7 @@ export class Link implements Alarm {
   }
 
   due(nowMs: number): void {
+    this.triedMs = nowMs;
     this.channel.connect();
     // Also while nothing is heard of the attempt: a channel may hang.
     this.retryMs = Math.min(this.retryMs * 2, RETRY_MS_MAX);
@@ -50,6 +54,12 @@ export class Link implements Alarm {
     if (!this.isBroken) return;
     this.retryMs = RETRY_MS;
     this.agenda.at(this, this.agenda.nowMs);
+  }
+
+  /** A call fails for want of this connection: what the last attempt found may be out of date. */
+  wanted(): void {
+    const { nowMs } = this.agenda;
+    if (this.isBroken && nowMs - this.triedMs >= WANTED_MS) this.agenda.at(this, nowMs);
   }
 
   close(): void {
@@ -65,6 +75,7 @@ export class Link implements Alarm {
     }
     this.isBroken = !connected;
     this.brokenSinceMs = this.agenda.nowMs;
+    this.triedMs = this.agenda.nowMs;
     if (connected) {
       this.retryMs = RETRY_MS;
       this.agenda.cancel(this);

@@ -15,6 +15,8 @@ class Pool {
   readonly servers: readonly Server[];
   /** Why there is nobody to pick, for every tenant of the directive. */
   readonly failure: RpcFailure | undefined;
+  /** Servers that would be among them if they could be used. */
+  private readonly absent: readonly Server[];
   private readonly weights: readonly number[];
   private readonly random: Random;
   /** Place of the server in the own process, or -1. */
@@ -26,11 +28,13 @@ class Pool {
   constructor(
     servers: readonly Server[],
     weights: readonly number[],
+    absent: readonly Server[],
     failure: RpcFailure | undefined,
     random: Random,
   ) {
     this.servers = servers;
     this.weights = weights;
+    this.absent = absent;
     this.failure = failure;
     this.random = random;
     this.local = servers.findIndex(server => server.isLocal);
@@ -54,6 +58,12 @@ class Pool {
         return servers[this.consistentHash.pick(key, excluded)];
       }
     }
+  }
+
+  /** There is nobody to pick, and somebody who would. */
+  refuse(): RpcFailure {
+    for (const { link } of this.absent) link?.wanted();
+    return this.failure!;
   }
 
   private pickRandom(excluded: number): Server | undefined {
@@ -103,7 +113,7 @@ export class Routing {
     return (
       pool.pick(balance, key, exclude) ??
       (exclude === undefined ? undefined : pool.pick(balance, key, undefined)) ??
-      pool.failure!
+      pool.refuse()
     );
   }
 
@@ -120,8 +130,9 @@ export class Routing {
       return rpcFailure('server-not-found', `${this.service}: no server ${id} is known`);
     if (server.announcement.draining)
       return rpcFailure('unavailable', `${this.service}: server ${id} is shutting down`);
-    if (!server.isUsable) return rpcFailure('unavailable', `${this.service}: no connection to server ${id}`);
-    return server;
+    if (server.isUsable) return server;
+    server.link?.wanted();
+    return rpcFailure('unavailable', `${this.service}: no connection to server ${id}`);
   }
 
   private poolOf(tenant: string): Pool {
@@ -141,18 +152,18 @@ export class Routing {
   private compile(directive: Directive | undefined): Pool {
     const servers: Server[] = [];
     const weights: number[] = [];
-    let eligible = 0;
+    const absent: Server[] = [];
     for (const server of this.directory.servers()) {
       const weight = weightOf(server, directive);
       // An id that was started again elsewhere is one server.
       if (weight === 0 || this.directory.find(server.id) !== server) continue;
-      eligible++;
-      if (!server.isUsable) continue;
-      servers.push(server);
-      weights.push(weight);
+      if (server.isUsable) {
+        servers.push(server);
+        weights.push(weight);
+      } else absent.push(server);
     }
-    const failure = servers.length > 0 ? undefined : this.explain(directive, eligible);
-    return new Pool(servers, weights, failure, this.random);
+    const failure = servers.length > 0 ? undefined : this.explain(directive, absent.length);
+    return new Pool(servers, weights, absent, failure, this.random);
   }
 
   private explain(directive: Directive | undefined, eligible: number): RpcFailure {

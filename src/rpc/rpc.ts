@@ -41,15 +41,15 @@ import { BYTES, VALUES } from './wire.js';
  * untagged servers. What it leaves is a pool, made once for each directive and change; the method's balance mode picks
  * from it. A server in this process is reached by reference, without a codec; all else is the same.
  *
- * A server is out of rotation when its connection breaks or cannot be made, until it stands again; when it says that it
- * drains; and for good when the overlay says that it is gone, which also ends what is under way there.
+ * A server is out of rotation when its connection breaks or cannot be made, until it stands again, which is tried with
+ * growing pauses, and once a second while calls have nobody else; when it says that it drains; and for good when the
+ * overlay says that it is gone, which also ends what is under way there.
  *
  * ## Invariants
  *
  * - Every call is answered once, by its deadline, and not before the call that made it has returned (but for
  *   requests that a pipeline does not take, which are told at once). Failures are values.
- * - A request is sent again only if its method is idempotent, or if it is certain that it was not begun and it
- *   belongs to a pipeline, which keeps its order.
+ * - A request is sent again only if its method is idempotent, or if it is certain that it was not begun.
  * - A pipeline never sends what waited behind a request that a break has left in doubt, unless that one is sent again
  *   before it. One in doubt may still be on its way when its caller is told so: only the server could tell.
  * - Caller and callee never run in one stack, also within a process.

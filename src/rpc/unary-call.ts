@@ -188,11 +188,12 @@ export class UnaryCall<Request, Response> implements Call, UnarySink<unknown>, A
 
   private mayTryAgain({ kind }: RpcFailure): boolean {
     const { method, context } = this.scope;
-    if (!method.idempotent || context.isClosed || this.attempts >= ATTEMPTS_MAX) return false;
-    if (this.doubts >= DOUBTS_MAX) return false;
+    if (context.isClosed || this.attempts >= ATTEMPTS_MAX || this.doubts >= DOUBTS_MAX) return false;
     // That there is no server is news only to a call that has seen one.
     if (kind === 'server-not-found') return this.attempts > 0;
-    return kind === 'unavailable' || kind === 'unknown-outcome';
+    // Nothing of it was begun.
+    if (kind === 'unavailable') return true;
+    return kind === 'unknown-outcome' && method.idempotent;
   }
 
   private hasOther(): boolean {

@@ -1,0 +1,143 @@
+import type { Balancer, Command, Sight } from './balancer.js';
+import { bootstrap } from './bootstrap.js';
+import { deadReplica } from './dead-replica.js';
+import { leaderSpread } from './leader-spread.js';
+import { merge } from './merge.js';
+import { placement } from './placement.js';
+import { redundant } from './redundant.js';
+import { replicaCount } from './replica-count.js';
+import { split } from './split.js';
+
+/** In the order in which they are asked: what is missing before what is superfluous, safety before comfort. */
+export const BALANCERS: readonly Balancer[] = [
+  bootstrap,
+  redundant,
+  deadReplica,
+  replicaCount,
+  split,
+  merge,
+  leaderSpread,
+  placement,
+];
+
+/** What `shoalmq kv balancers` shows. */
+export interface BalancerState {
+  readonly name: string;
+  readonly running: boolean;
+  /** Commands given since the start, and those that were refused or failed. */
+  readonly commands: number;
+  readonly failures: number;
+  /** The last command; undefined if there was none. */
+  readonly last: Command | undefined;
+  /** Not asked before this; 0 if it may be. */
+  readonly restsUntilMs: number;
+}
+
+/**
+ * Asks the balancers in turn and has one command under way at a time. After a command it lets the news of it come
+ * round (`PAUSE_MS`) before it looks again; a balancer whose command failed rests, twice as long each time.
+ */
+export class Governor {
+  private readonly desks: Desk[];
+  /** Whose command is under way. */
+  private under: Desk | undefined;
+  private nextMs = 0;
+  private restingUntilMs = 0;
+
+  constructor(balancers: readonly Balancer[] = BALANCERS) {
+    this.desks = balancers.map(balancer => ({
+      balancer,
+      running: true,
+      commands: 0,
+      failures: 0,
+      inARow: 0,
+      last: undefined,
+      restsUntilMs: 0,
+    }));
+  }
+
+  /** When to call {@link decide} next, changes of the landscape aside. */
+  get nextDeadlineMs(): number {
+    return this.under === undefined ? this.nextMs : Number.POSITIVE_INFINITY;
+  }
+
+  /** The command to carry out now, if there is one. {@link finished} must follow before there is another. */
+  decide(sight: Sight): Command | undefined {
+    const { nowMs } = sight;
+    if (this.under !== undefined || nowMs < this.restingUntilMs) return undefined;
+    this.nextMs = nowMs + LOOK_MS;
+    for (const desk of this.desks) {
+      if (!desk.running) continue;
+      if (nowMs < desk.restsUntilMs) {
+        this.nextMs = Math.min(this.nextMs, desk.restsUntilMs);
+        continue;
+      }
+      const decision = desk.balancer.decide(sight);
+      if (decision.kind === 'content') continue;
+      if (decision.kind === 'later') {
+        this.nextMs = Math.min(this.nextMs, Math.max(decision.atMs, nowMs + 1));
+        continue;
+      }
+      desk.commands++;
+      desk.last = decision;
+      this.under = desk;
+      return decision;
+    }
+    return undefined;
+  }
+
+  /** The command given last has been carried out, or could not be. */
+  finished(isDone: boolean, nowMs: number, spread: number): void {
+    const desk = this.under;
+    if (desk === undefined) return;
+    this.under = undefined;
+    this.restingUntilMs = nowMs + PAUSE_MS * (1 + spread);
+    this.nextMs = this.restingUntilMs;
+    if (isDone) {
+      desk.inARow = 0;
+      return;
+    }
+    desk.failures++;
+    desk.restsUntilMs = nowMs + Math.min(REST_MS * 2 ** desk.inARow++, REST_MAX_MS) * (1 + spread);
+  }
+
+  /** False if there is no balancer of that name. What is under way is finished. */
+  setRunning(name: string, running: boolean): boolean {
+    const desk = this.desks.find(({ balancer }) => balancer.name === name);
+    if (desk === undefined) return false;
+    desk.running = running;
+    desk.restsUntilMs = 0;
+    desk.inARow = 0;
+    this.nextMs = Math.min(this.nextMs, this.restingUntilMs);
+    return true;
+  }
+
+  states(): readonly BalancerState[] {
+    return this.desks.map(({ balancer: { name }, running, commands, failures, last, restsUntilMs }) => ({
+      name,
+      running,
+      commands,
+      failures,
+      last,
+      restsUntilMs,
+    }));
+  }
+}
+
+interface Desk {
+  readonly balancer: Balancer;
+  running: boolean;
+  commands: number;
+  failures: number;
+  /** Failures since the last success. */
+  inARow: number;
+  last: Command | undefined;
+  restsUntilMs: number;
+}
+
+/** Until others have heard of what was done. */
+const PAUSE_MS = 1000;
+/** Without any change the landscape is looked at again after this. */
+const LOOK_MS = 30_000;
+const REST_MS = 5000;
+const REST_MAX_MS = 300_000;

@@ -1,0 +1,63 @@
+import { type Balancer, CONTENT, type Decision } from './balancer.js';
+import { accountOf, type Landscape, leaderOf, overlaps, type ReplicaAccount } from './landscape.js';
+
+/**
+ * Retires this store's replicas that their ranges count no more, and those of ranges that were merged away; discards an
+ * empty range that lies across another key space. Why this cannot delete anything newer stands in balancer.ts.
+ */
+export const redundant: Balancer = {
+  name: 'redundant',
+  decide({ self, landscape }): Decision {
+    const account = accountOf(landscape, self);
+    for (const replica of account?.replicas ?? []) {
+      if (replica.changing) continue;
+      const { range, genesis } = replica;
+      if (isLeftOut(landscape, replica) || isMergedAway(landscape, replica))
+        return { kind: 'retire', range, replica: replica.replica };
+      if (isEmptyTwin(landscape, replica)) return { kind: 'discard', range, genesis };
+    }
+    return CONTENT;
+  },
+};
+
+/** The range's leader has members that came later than ours, and we are not among them. */
+function isLeftOut(landscape: Landscape, replica: ReplicaAccount): boolean {
+  const leader = leaderOf(landscape, replica.range)?.replica;
+  if (leader === undefined || leader.replica === replica.replica) return false;
+  return (
+    leader.membersAt >= replica.membersAt &&
+    !leader.members.some(member => member.replica === replica.replica)
+  );
+}
+
+/** Nobody leads it, and ranges of later epochs cover where it begins. */
+function isMergedAway(landscape: Landscape, replica: ReplicaAccount): boolean {
+  if (leaderOf(landscape, replica.range) !== undefined) return false;
+  return landscape.stores.some(
+    ({ alive, replicas }) =>
+      alive &&
+      replicas.some(
+        other =>
+          other.leads &&
+          other.genesis === replica.genesis &&
+          other.epoch > replica.epoch &&
+          overlaps(other.boundary, replica.boundary) &&
+          Buffer.compare(other.boundary.start, replica.boundary.start) <= 0,
+      ),
+  );
+}
+
+function isEmptyTwin(landscape: Landscape, replica: ReplicaAccount): boolean {
+  if (!replica.pristine || !replica.leads) return false;
+  return landscape.stores.some(
+    ({ alive, replicas }) =>
+      alive &&
+      replicas.some(
+        other =>
+          other.leads &&
+          other.genesis !== replica.genesis &&
+          overlaps(other.boundary, replica.boundary) &&
+          (!other.pristine || other.genesis < replica.genesis),
+      ),
+  );
+}

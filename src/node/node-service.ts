@@ -1,8 +1,9 @@
-import { type Codec, defineService, unary } from '../rpc/service.js';
+import { defineService, unary } from '../rpc/service.js';
+import { table } from '../rpc/table.js';
 import { NodeFinding } from '../schema/gen/node-finding.js';
 import { NodeReport as ReportTable } from '../schema/gen/node-report.js';
 import { NodeReportRequest as RequestTable } from '../schema/gen/node-report-request.js';
-import { CheckedBuffer, MessageBuilder } from '../schema/schema.js';
+import type { MessageBuilder } from '../schema/schema.js';
 import type { HostId } from '../underlay/message.js';
 
 /** What a node says of itself when another one asks. */
@@ -40,32 +41,24 @@ const REPORT_BYTES_MAX = 65_536;
 
 const ASK_MS = 1_500;
 
-const builder = new MessageBuilder(1_024);
-const buffer = new CheckedBuffer();
-
-const requestCodec: Codec<NodeReportRequest> = {
-  encode({ host }) {
-    builder.clear();
-    builder.finish(RequestTable.createNodeReportRequest(builder, host));
-    return builder.asUint8Array().slice();
+const request = table<NodeReportRequest>({
+  write: (builder, { host }) => RequestTable.createNodeReportRequest(builder, host),
+  read(buffer) {
+    const host = RequestTable.getRootAsNodeReportRequest(buffer).host();
+    return isHost(host) ? { host } : undefined;
   },
-  decode: bytes =>
-    buffer.read(bytes, () => {
-      const host = RequestTable.getRootAsNodeReportRequest(buffer).host();
-      return isHost(host) ? { host } : undefined;
-    }),
-};
+});
 
-const reportCodec: Codec<NodeReport> = {
-  encode: encodeReport,
-  decode: bytes => buffer.read(bytes, () => readReport(ReportTable.getRootAsNodeReport(buffer))),
-};
+const response = table<NodeReport>({
+  write: writeReport,
+  read: buffer => readReport(ReportTable.getRootAsNodeReport(buffer)),
+});
 
 /** Served by every node of a cluster: how it is, for members, doctor, and whoever wants to know. */
 export const nodeService = defineService('node', {
   report: unary({
-    request: requestCodec,
-    response: reportCodec,
+    request,
+    response,
     idempotent: true,
     balance: 'direct',
     key: ({ host }) => serverIdOf(host),
@@ -79,8 +72,7 @@ export function serverIdOf(host: HostId): string {
   return String(host);
 }
 
-function encodeReport(report: NodeReport): Uint8Array {
-  builder.clear();
+function writeReport(builder: MessageBuilder, report: NodeReport): number {
   const findings = report.findings.slice(0, FINDINGS_MAX).map(what => {
     return NodeFinding.createNodeFinding(builder, builder.createString(what.slice(0, FINDING_LENGTH_MAX)));
   });
@@ -100,28 +92,27 @@ function encodeReport(report: NodeReport): Uint8Array {
   ReportTable.addHealth(builder, report.health);
   ReportTable.addFindings(builder, vector);
   ReportTable.addFindingsTotal(builder, report.findingsTotal);
-  builder.finish(ReportTable.endNodeReport(builder));
-  return builder.asUint8Array().slice();
+  return ReportTable.endNodeReport(builder);
 }
 
-function readReport(table: ReportTable): NodeReport | undefined {
+function readReport(found: ReportTable): NodeReport | undefined {
   const findings: string[] = [];
-  const count = Math.min(table.findingsLength(), FINDINGS_MAX);
+  const count = Math.min(found.findingsLength(), FINDINGS_MAX);
   for (let at = 0; at < count; at++)
-    findings.push((table.findings(at)?.what() ?? '').slice(0, FINDING_LENGTH_MAX));
+    findings.push((found.findings(at)?.what() ?? '').slice(0, FINDING_LENGTH_MAX));
   const report = {
-    host: table.host(),
-    name: (table.name() ?? '').slice(0, NAME_LENGTH_MAX),
-    version: (table.version() ?? '').slice(0, NAME_LENGTH_MAX),
-    uptimeMs: table.uptimeMs(),
-    connections: table.connections(),
-    loopDelayMs: table.loopDelayMs(),
-    utilization: table.utilization(),
-    heapBytes: table.heapBytes(),
-    residentBytes: table.residentBytes(),
-    health: table.health(),
+    host: found.host(),
+    name: (found.name() ?? '').slice(0, NAME_LENGTH_MAX),
+    version: (found.version() ?? '').slice(0, NAME_LENGTH_MAX),
+    uptimeMs: found.uptimeMs(),
+    connections: found.connections(),
+    loopDelayMs: found.loopDelayMs(),
+    utilization: found.utilization(),
+    heapBytes: found.heapBytes(),
+    residentBytes: found.residentBytes(),
+    health: found.health(),
     findings,
-    findingsTotal: table.findingsTotal(),
+    findingsTotal: found.findingsTotal(),
   };
   const { uptimeMs, connections, loopDelayMs, utilization, heapBytes, residentBytes } = report;
   const amounts = [uptimeMs, connections, loopDelayMs, utilization, heapBytes, residentBytes];

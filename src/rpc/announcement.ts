@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.js';
 import { ServiceAnnouncement } from '../schema/gen/service-announcement.js';
 import { ServiceAttribute } from '../schema/gen/service-attribute.js';
-import { CheckedBuffer, MessageBuilder } from '../schema/schema.js';
+import { table } from './table.js';
 
 /** What a server says of itself, as the metadata of its membership. */
 export interface Announcement {
@@ -25,28 +25,49 @@ export const ATTRIBUTES_MAX = 32;
 const ADDRESS_LENGTH_MAX = 256;
 const VERSION_LENGTH_MAX = 64;
 
-const builder = new MessageBuilder(512);
-const buffer = new CheckedBuffer();
+const codec = table<Announcement>({
+  write(builder, { id, address, groups, attributes, version, draining }) {
+    const pairs = Object.entries(attributes).map(([name, value]) =>
+      ServiceAttribute.createServiceAttribute(
+        builder,
+        builder.createString(name),
+        builder.createString(value),
+      ),
+    );
+    const names = groups.map(group => builder.createString(group));
+    return ServiceAnnouncement.createServiceAnnouncement(
+      builder,
+      builder.createString(id),
+      builder.createString(address),
+      names.length === 0 ? 0 : ServiceAnnouncement.createGroupsVector(builder, names),
+      pairs.length === 0 ? 0 : ServiceAnnouncement.createAttributesVector(builder, pairs),
+      builder.createString(version),
+      draining,
+    );
+  },
+
+  read(buffer) {
+    const found = ServiceAnnouncement.getRootAsServiceAnnouncement(buffer);
+    const pairs = Array.from({ length: found.attributesLength() }, (_, at) => {
+      const attribute = found.attributes(at);
+      return [attribute?.name() ?? '', attribute?.value() ?? ''] as const;
+    });
+    const announcement = {
+      id: found.id() ?? '',
+      address: found.address() ?? '',
+      groups: Array.from({ length: found.groupsLength() }, (_, at) => found.groups(at)),
+      attributes: Object.fromEntries(pairs),
+      version: found.version() ?? '',
+      draining: found.draining(),
+    };
+    return isAnnouncement(announcement) ? announcement : undefined;
+  },
+});
 
 /** Fresh bytes; `src/schema/rpc.fbs` has the layout. What breaks a limit asserts. */
 export function encodeAnnouncement(announcement: Announcement): Uint8Array {
   assert(isAnnouncement(announcement), 'an announcement of our own is well-formed');
-  builder.clear();
-  const attributes = Object.entries(announcement.attributes).map(([name, value]) =>
-    ServiceAttribute.createServiceAttribute(builder, builder.createString(name), builder.createString(value)),
-  );
-  const groups = announcement.groups.map(group => builder.createString(group));
-  const root = ServiceAnnouncement.createServiceAnnouncement(
-    builder,
-    builder.createString(announcement.id),
-    builder.createString(announcement.address),
-    groups.length === 0 ? 0 : ServiceAnnouncement.createGroupsVector(builder, groups),
-    attributes.length === 0 ? 0 : ServiceAnnouncement.createAttributesVector(builder, attributes),
-    builder.createString(announcement.version),
-    announcement.draining,
-  );
-  builder.finish(root);
-  const bytes = builder.asUint8Array().slice();
+  const bytes = codec.encode(announcement);
   assert(
     bytes.length <= ANNOUNCEMENT_BYTES_MAX,
     `an announcement has at most ${ANNOUNCEMENT_BYTES_MAX} bytes`,
@@ -56,26 +77,7 @@ export function encodeAnnouncement(announcement: Announcement): Uint8Array {
 
 /** Undefined for what is none. Never throws. */
 export function decodeAnnouncement(bytes: Uint8Array): Announcement | undefined {
-  if (bytes.length > ANNOUNCEMENT_BYTES_MAX) return undefined;
-  const announcement = buffer.read(bytes, readAnnouncement);
-  return announcement !== undefined && isAnnouncement(announcement) ? announcement : undefined;
-}
-
-function readAnnouncement(): Announcement {
-  const table = ServiceAnnouncement.getRootAsServiceAnnouncement(buffer);
-  const groups = Array.from({ length: table.groupsLength() }, (_, at) => table.groups(at));
-  const attributes = Array.from({ length: table.attributesLength() }, (_, at) => {
-    const attribute = table.attributes(at);
-    return [attribute?.name() ?? '', attribute?.value() ?? ''] as const;
-  });
-  return {
-    id: table.id() ?? '',
-    address: table.address() ?? '',
-    groups,
-    attributes: Object.fromEntries(attributes),
-    version: table.version() ?? '',
-    draining: table.draining(),
-  };
+  return bytes.length > ANNOUNCEMENT_BYTES_MAX ? undefined : codec.decode(bytes);
 }
 
 /** A group is named by 1 to 32 of `a-z 0-9 _ -`. */

@@ -21,7 +21,7 @@ import { BYTES, VALUES } from './wire.js';
  *
  * | file | abstraction |
  * | --- | --- |
- * | service.ts | `defineService`: one descriptor, from which all types come |
+ * | service.ts, table.ts | `defineService`: one descriptor, from which all types come; FlatBuffers tables for it |
  * | client.ts | `Client`: a caller for each method |
  * | unary-call.ts, pipeline.ts, message-stream.ts, bidi-stream.ts | the client's side of the four kinds of methods |
  * | handler.ts | `Handlers`: what has to be written to serve a service |

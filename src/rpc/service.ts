@@ -10,7 +10,10 @@ import { assert } from '../base/assert.js';
  *     });
  */
 
-/** Values to bytes and back; FlatBuffers tables, or anything else. Values are not changed once they were given away. */
+/**
+ * Values to bytes and back: FlatBuffers tables (table.ts), or bytes that are nobody's business here. Values are not
+ * changed once they were given away.
+ */
 export interface Codec<T> {
   encode(value: T): Uint8Array;
   /** Undefined for bytes that are no such value, whoever made them; never throws. May keep a view of the bytes. */

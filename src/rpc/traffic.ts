@@ -1,8 +1,8 @@
 import { assert } from '../base/assert.js';
 import { GroupWeight } from '../schema/gen/group-weight.js';
 import { TrafficDirective } from '../schema/gen/traffic-directive.js';
-import { CheckedBuffer, MessageBuilder } from '../schema/schema.js';
 import { isGroup } from './announcement.js';
+import { table } from './table.js';
 
 /** The servers that name no group; as a group in a directive it is written ''. */
 export const UNTAGGED = '';
@@ -93,9 +93,6 @@ function removeFrom(node: TrieNode, prefix: string, at: number): boolean {
 
 const KEY_PREFIX = 'tenant:';
 
-const builder = new MessageBuilder(256);
-const buffer = new CheckedBuffer();
-
 export function isTenantPrefix(value: unknown): value is string {
   return typeof value === 'string' && value.length <= TENANT_PREFIX_LENGTH_MAX;
 }
@@ -113,33 +110,37 @@ export function prefixOf(key: string): string | undefined {
   return isTenantPrefix(prefix) ? prefix : undefined;
 }
 
+const weightsCodec = table<Directive['weights']>({
+  write(builder, weights) {
+    const parts = Object.entries(weights).map(([group, weight]) =>
+      GroupWeight.createGroupWeight(builder, group === UNTAGGED ? 0 : builder.createString(group), weight),
+    );
+    const vector = TrafficDirective.createWeightsVector(builder, parts);
+    return TrafficDirective.createTrafficDirective(builder, vector);
+  },
+
+  read(buffer) {
+    const found = TrafficDirective.getRootAsTrafficDirective(buffer);
+    const count = found.weightsLength();
+    if (count > DIRECTIVE_GROUPS_MAX) return undefined;
+    const parts = Array.from({ length: count }, (_, at) => {
+      const part = found.weights(at);
+      return [part?.group() ?? UNTAGGED, part?.weight() ?? 0] as const;
+    });
+    const weights = Object.fromEntries(parts);
+    return isWeights(weights) ? weights : undefined;
+  },
+});
+
 /** Fresh bytes. */
 export function encodeWeights(weights: Directive['weights']): Uint8Array {
   assert(isWeights(weights), 'weights are checked where they come from');
-  builder.clear();
-  const all = Object.entries(weights).map(([group, weight]) =>
-    GroupWeight.createGroupWeight(builder, group === UNTAGGED ? 0 : builder.createString(group), weight),
-  );
-  const vector = TrafficDirective.createWeightsVector(builder, all);
-  builder.finish(TrafficDirective.createTrafficDirective(builder, vector));
-  return builder.asUint8Array().slice();
+  return weightsCodec.encode(weights);
 }
 
 /** Undefined for what is none. Never throws. */
 export function decodeWeights(bytes: Uint8Array): Directive['weights'] | undefined {
-  const weights = buffer.read(bytes, readWeights);
-  return weights !== undefined && isWeights(weights) ? weights : undefined;
-}
-
-function readWeights(): Directive['weights'] | undefined {
-  const table = TrafficDirective.getRootAsTrafficDirective(buffer);
-  const count = table.weightsLength();
-  if (count > DIRECTIVE_GROUPS_MAX) return undefined;
-  const all = Array.from({ length: count }, (_, at) => {
-    const part = table.weights(at);
-    return [part?.group() ?? UNTAGGED, part?.weight() ?? 0] as const;
-  });
-  return Object.fromEntries(all);
+  return weightsCodec.decode(bytes);
 }
 
 /** At least one group and at most 64, each with an integer from 0 to 10. */

@@ -5,11 +5,16 @@ import type { KvReader } from './engine.js';
 /**
  * How keys of ranges are made. `service, tenant, 0x00, kind, rest`: all that belongs to a tenant lies together,
  * so a range boundary is a tenant or a place within one. Texts hold no U+0000, so the terminator orders rightly.
- * Counters that belong to a range and not to a tenant lie under `LOCAL, service, range id`.
+ * Counters that belong to a range and not to a tenant lie under `LOCAL, service, range id`, what the replicated store
+ * keeps about its ranges under `LOCAL, 0x01` (replicated/).
  */
 export const SERVICE = { DIST: 0x64, INBOX: 0x69, RETAIN: 0x72 } as const;
 
 const LOCAL = 0x4c;
+/** Stands where a service does. */
+const BOOKS = 0x01;
+/** Range ids from here on follow in full. */
+const WIDE_RANGE_ID = 0xffff_ffff;
 
 /** Starts a key of `service` in `tenant`. `tenant` must not hold U+0000. */
 export function tenantKey(writer: ByteWriter, service: number, tenant: string, kind: number): ByteWriter {
@@ -20,8 +25,32 @@ export function tenantKey(writer: ByteWriter, service: number, tenant: string, k
 
 /** A key that belongs to one range and no tenant. */
 export function localKey(writer: ByteWriter, service: number, rangeId: number, kind: number): ByteWriter {
-  return bigEndian32(writer.reset().u8(LOCAL).u8(service), rangeId).u8(kind);
+  return localPrefix(writer, service, rangeId).u8(kind);
 }
+
+/** What keys of {@link localKey} begin with. None of them is the beginning of another's. */
+export function localPrefix(writer: ByteWriter, service: number, rangeId: number): ByteWriter {
+  bigEndian32(writer.reset().u8(LOCAL).u8(service), Math.min(rangeId, WIDE_RANGE_ID));
+  return rangeId < WIDE_RANGE_ID ? writer : ordered53(writer, rangeId);
+}
+
+/**
+ * A key of the replicated store's own books, which no coprocessor sees: `LOCAL, 0x01, kind, range id`, so that the
+ * records of one kind lie together; a log's go on with an index.
+ */
+export function bookKey(writer: ByteWriter, kind: number, rangeId: number): ByteWriter {
+  return ordered53(writer.reset().u8(LOCAL).u8(BOOKS).u8(kind), rangeId);
+}
+
+/** All records of a kind. */
+export function bookSpan(kind: number): { readonly start: Uint8Array; readonly end: Uint8Array } {
+  return { start: Uint8Array.of(LOCAL, BOOKS, kind), end: Uint8Array.of(LOCAL, BOOKS, kind + 1) };
+}
+
+/** Range id of a key made by {@link bookKey}. */
+export const BOOK_RANGE_AT = 3;
+/** Where that which follows the range id begins. */
+export const BOOK_REST_AT = 10;
 
 /** UTF-8 without a length before it. */
 export function rawText(writer: ByteWriter, text: string): ByteWriter {

@@ -34,7 +34,6 @@
  * A thread that dies more than RESTARTS_MAX times in a minute makes the node unhealthy; it is tried again each second.
  */
 import { randomBytes } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { performance } from 'node:perf_hooks';
 import type { Piscina } from 'piscina';
 import type { Log } from '../base/env.js';
@@ -64,6 +63,7 @@ import { type Cluster, makeCluster, type NodeLoad } from './cluster.js';
 import { isClustered } from './cluster-config.js';
 import { clusterRoutes } from './cluster-routes.js';
 import type { Config } from './config.js';
+import { allowedCpus } from './cpus.js';
 import { connectionsThatFit, watchDescriptors } from './descriptors.js';
 import { listenerHint, reachable } from './hint.js';
 import type { HttpListener } from './http.js';
@@ -138,7 +138,7 @@ class Node {
   constructor(config: Config, log: Log) {
     this.config = config;
     this.log = log;
-    this.plan = planThreads(config.threads, availableParallelism());
+    this.plan = planThreads(config.threads, allowedCpus());
     const { mqtt, match, apply } = this.plan;
     const { connectionsMax } = config.limits;
     this.admission = { memory: admissionMemory(mqtt), connectionsMax, descriptorsAreFewer: false };

@@ -125,6 +125,8 @@ export class Broker implements Target {
       'node.dataDir': join(this.dataDir, 'data'),
       'metrics.port': this.metricsPort,
       'log.format': 'json',
+      // Brokers of several suites run at once.
+      'threads.pin': 'off',
     };
     for (const transport of ['tcp', 'tls', 'ws', 'wss'] as const) {
       const port = this.ports[transport];

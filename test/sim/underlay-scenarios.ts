@@ -66,7 +66,7 @@ function checkEnd(cluster: Cluster): void {
         fail(`${node.label}: ${count} entries in its list of ${list}, expected at most ${max}`);
     }
   }
-  cluster.world.run(MINUTE_MS);
+  cluster.mustStayConverged(MINUTE_MS, 'after the end');
   const up = cluster.seats.filter(({ host }) => host !== undefined).length;
   const bytes = cluster.measureBytesPerSecond(MINUTE_MS / 2);
   const bytesMax = quietBytesMax(up);

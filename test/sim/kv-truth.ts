@@ -1,0 +1,149 @@
+import type { ReplicaId } from '../../src/kv/raft/configuration.js';
+import type { Entry } from '../../src/kv/raft/ready.js';
+import { entryHash, mix } from './kv-registers.js';
+import type { ReplicaStorage, Write } from './kv-storage.js';
+import { fail } from './underlay-checkers.js';
+
+/** One entry that some replica was told is committed. */
+interface Committed {
+  readonly term: number;
+  readonly hash: number;
+  /** The term of the replica that told it first: leaders of later terms must have the entry. */
+  readonly toldTerm: number;
+  readonly by: ReplicaId;
+}
+
+/**
+ * What is known to all of one group, which no replica knows: what is committed, who led which term, who voted for whom.
+ * Every step of every replica is held against it. Figure 3.2 of the Raft thesis lists what must hold.
+ */
+export class GroupTruth {
+  readonly group: number;
+  /** Entry n at n - 1. */
+  readonly #committed: Committed[] = [];
+  readonly #leaders = new Map<number, ReplicaId>();
+  /** By replica and term, as it became durable. */
+  readonly #votes = new Map<string, ReplicaId>();
+  /** Hash over a log up to an entry, by the entry's term and index: equal in all logs that have the entry. */
+  readonly #chains = new Map<number, number>();
+  /** Hash of the registers and sessions at an applied index. */
+  readonly #states: number[] = [];
+  /** Index at which a session's operation was applied, by both. */
+  readonly #appliedAt = new Map<string, number>();
+  readonly #durableCommit = new Map<ReplicaId, number>();
+
+  constructor(group: number) {
+    this.group = group;
+  }
+
+  get lastCommitted(): number {
+    return this.#committed.length;
+  }
+
+  /** To be called whenever a replica may have become leader. */
+  leads(storage: ReplicaStorage, term: number): void {
+    const { replica } = storage;
+    const known = this.#leaders.get(term);
+    if (known === replica) return;
+    if (known !== undefined)
+      this.#fail(`election safety: ${known} and ${replica} are both leader of term ${term}`);
+    this.#leaders.set(term, replica);
+    // What earlier leaders have committed is in the log of every later one.
+    let index = this.#committed.length;
+    while (index > 0 && this.#committed[index - 1]!.toldTerm >= term) index -= 1;
+    if (index === 0 || index <= storage.snapshot.index) return;
+    const { term: entryTerm, by } = this.#committed[index - 1]!;
+    if (storage.term(index) !== entryTerm)
+      this.#fail(
+        `leader completeness: ${replica} leads term ${term} with entry ${index} of term ${storage.term(index)}, ` +
+          `but ${by} was told that the one of term ${entryTerm} is committed`,
+      );
+  }
+
+  /** Entries about to be written; the chains to write with them. */
+  appends(storage: ReplicaStorage, entries: readonly Entry[]): number[] {
+    const first = entries[0]!;
+    let chain = storage.chain(first.index - 1);
+    if (chain === undefined)
+      this.#fail(`${storage.replica} appends ${first.index} to a log that ends at ${storage.lastIndex}`);
+    if (first.index <= storage.applied)
+      this.#fail(`${storage.replica} replaces entry ${first.index}, applied up to ${storage.applied}`);
+    return entries.map((entry, at) => {
+      if (entry.index !== first.index + at)
+        this.#fail(`${storage.replica} appends entries with a gap before ${entry.index}`);
+      chain = mix(chain!, entryHash(entry));
+      const key = entry.term * 2 ** 28 + entry.index;
+      const known = this.#chains.get(key);
+      if (known !== undefined && known !== chain)
+        this.#fail(
+          `log matching: the log of ${storage.replica} up to entry ${entry.index} of term ${entry.term} is not that ` +
+            'of others that have this entry',
+        );
+      this.#chains.set(key, chain);
+      return chain;
+    });
+  }
+
+  /** A replica at `term` is told that it may apply the entry. */
+  commits(replica: ReplicaId, term: number, entry: Entry): void {
+    const { index } = entry;
+    const hash = entryHash(entry);
+    const known = this.#committed[index - 1];
+    if (known === undefined) {
+      if (index !== this.#committed.length + 1)
+        this.#fail(`${replica} is told of entry ${index}, but nobody of the one before it`);
+      this.#committed.push({ term: entry.term, hash, toldTerm: term, by: replica });
+    } else if (known.hash !== hash)
+      this.#fail(
+        `state machine safety: ${replica} is to apply at ${index} an entry of term ${entry.term}, ${known.by} was told ` +
+          `of another one, of term ${known.term}`,
+      );
+  }
+
+  /** The replica has applied the entry; `isNew` when it was not taken for a repetition. */
+  applied(storage: ReplicaStorage, { index, session, sequence }: Entry, isNew: boolean): void {
+    const hash = mix(storage.registers.hash, storage.sessionsHash);
+    const known = this.#states[index];
+    if (known === undefined) this.#states[index] = hash;
+    else if (known !== hash)
+      this.#fail(`replicas differ: the state of ${storage.replica} at ${index} is not that of others there`);
+    if (!isNew || session === 0) return;
+    const key = `${session}/${sequence}`;
+    const at = this.#appliedAt.get(key);
+    if (at === undefined) this.#appliedAt.set(key, index);
+    else if (at !== index)
+      this.#fail(
+        `applied twice: operation ${sequence} of session ${session}, at ${at} and by ${storage.replica} at ${index}`,
+      );
+  }
+
+  /** A received state is about to take the place of the replica's own. */
+  installs(storage: ReplicaStorage, index: number, term: number): void {
+    if (index < storage.applied)
+      this.#fail(`${storage.replica} goes back from ${storage.applied} to a state of ${index}`);
+    const known = this.#committed[index - 1];
+    if (index > 0 && known?.term !== term)
+      this.#fail(`${storage.replica} gets a state of entry ${index}, term ${term}, which is not committed`);
+  }
+
+  /** What can no longer be lost. */
+  becameDurable(write: Write): void {
+    if (write.kind !== 'hard-state') return;
+    const { replica, hardState } = write;
+    const { term, vote, commit } = hardState;
+    const commitBefore = this.#durableCommit.get(replica) ?? 0;
+    if (commit < commitBefore)
+      this.#fail(`commit of ${replica} goes back from ${commitBefore} to ${commit}`);
+    this.#durableCommit.set(replica, commit);
+    if (vote === 0) return;
+    const key = `${replica}/${term}`;
+    const known = this.#votes.get(key);
+    if (known === undefined) this.#votes.set(key, vote);
+    else if (known !== vote)
+      this.#fail(`${replica} voted in term ${term} for ${known} and then for ${vote}`);
+  }
+
+  #fail(words: string): never {
+    fail(`group ${this.group}: ${words}`);
+  }
+}

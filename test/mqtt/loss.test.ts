@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { Broker, type BrokerOptions } from './harness.js';
+import { DROP, DROPS } from '../../src/base/metrics.js';
+import { Broker, type BrokerOptions, HeldEngine } from './harness.js';
 
 let broker: Broker;
 const open = (options: BrokerOptions = {}) => (broker = new Broker(options));
@@ -137,6 +138,36 @@ describe('when the match thread dies', () => {
     broker.replace(broker.matchPeer);
     broker.connect().publish('t', 'x', { qos: 1 });
     expect(broker.connect(KEEP).receive()).toEqual(['x']);
+  });
+});
+
+describe('when the database of sessions was put away, and that of routes was not', () => {
+  it('routes to sessions that are no more go after a minute', () => {
+    open();
+    const first = broker.connect(KEEP);
+    first.subscribe(['t', 'u/+'], { qos: 1 });
+    first.cut();
+    const left = broker.matchEngine;
+    broker.close();
+    open({ engines: { match: left, apply: new HeldEngine() } });
+    expect(broker.dist.size).toBe(2);
+    const publisher = broker.connect();
+    const gone = () => {
+      const before = broker.counter(DROPS + DROP.SESSION_GONE);
+      for (const topic of ['t', 'u/1']) publisher.publish(topic, 'x', { qos: 1 });
+      return broker.counter(DROPS + DROP.SESSION_GONE) - before;
+    };
+    expect(gone()).toBe(2);
+    broker.advance(59_000);
+    expect(gone()).toBe(2);
+    broker.advance(2000);
+    expect(gone()).toBe(2);
+    expect([gone(), broker.dist.size]).toEqual([0, 0]);
+    const again = broker.connect(KEEP);
+    expect(again.connack.sessionPresent).toBe(false);
+    again.subscribe('t', { qos: 1 });
+    expect(gone()).toBe(0);
+    expect(again.receive()).toEqual(['x']);
   });
 });
 

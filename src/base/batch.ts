@@ -16,8 +16,13 @@ const DECREASE = 0.75;
 /** What a full batch within the target adds: a share of the largest limit, and no more than a share of this one. */
 const INCREASE = 1 / 32;
 const INCREASE_OF_LIMIT = 1 / 4;
-/** Weight of the newest full batch in the pace. */
-const PACE_SHARE = 0.2;
+/** The pace is measured for so long, milliseconds, and for so many latencies: one pause is not a pace. */
+const PACE_MS = 1_000;
+const PACE_LATENCIES = 8;
+/** A limit that has become so much larger meanwhile was still growing. */
+const GROWING = 1.5;
+/** Lengths of its measuring after which a pace is forgotten. */
+const PACE_KEPT = 10;
 /** How long the shortest latency is believed, milliseconds; then a few small batches measure it anew. */
 const PROBE_MS = 10_000;
 
@@ -42,8 +47,14 @@ export class BatchLimit {
   private probesLeft = 0;
   private nextProbeMs = Number.NaN;
   private settledAtMs = Number.NEGATIVE_INFINITY;
-  /** Smoothed milliseconds an item of full batches; 0 while there was none. */
+  /** What full batches have taken since the measuring began, and their items. */
+  private busyMs = 0;
+  private busyItems = 0;
+  /** What the limit was then. */
+  private busyLimit = 0;
+  /** The last that was measured, milliseconds an item, and until when it counts. */
   private paceMs = 0;
+  private paceUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(settings: BatchSettings) {
     const { itemsMax, inFlightMax, latencyTargetMs } = settings;
@@ -66,18 +77,29 @@ export class BatchLimit {
     this.settledAtMs = nowMs;
     this.shortestMs = Math.min(this.shortestMs, latencyMs);
     if (this.isProbing(latencyMs, nowMs)) return;
-    if (wasFull) {
-      const paceMs = sinceMs / Math.max(1, items);
-      this.paceMs = this.paceMs === 0 ? paceMs : this.paceMs + (paceMs - this.paceMs) * PACE_SHARE;
-    }
+    if (wasFull) this.measure(items, sinceMs, nowMs);
     if (latencyMs - this.shortestMs > latencyTargetMs)
       this.limit = Math.max(this.itemsMin, this.limit * DECREASE);
     else if (wasFull) this.limit = Math.min(itemsMax, this.limit + this.increase);
   }
 
   /** How long so many items take at the pace of the last full batches, in milliseconds; 0 while nothing is known. */
-  expectedMs(items: number): number {
-    return items * this.paceMs;
+  expectedMs(items: number, nowMs: number): number {
+    return nowMs < this.paceUntilMs ? items * this.paceMs : 0;
+  }
+
+  /** While the limit still grows it is the limit that holds batches back, and nothing is learnt of the server. */
+  private measure(items: number, sinceMs: number, nowMs: number): void {
+    if (this.busyItems === 0) this.busyLimit = this.limit;
+    this.busyMs += sinceMs;
+    this.busyItems += items;
+    if (this.busyMs < Math.max(PACE_MS, PACE_LATENCIES * this.shortestMs)) return;
+    if (this.limit < this.busyLimit * GROWING) {
+      this.paceMs = this.busyMs / Math.max(1, this.busyItems);
+      this.paceUntilMs = nowMs + PACE_KEPT * this.busyMs;
+    }
+    this.busyMs = 0;
+    this.busyItems = 0;
   }
 
   private get increase(): number {

@@ -141,12 +141,13 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
       done(rpcFailure('throttled', `${this.path}: ${this.depth} requests are under way`));
       return;
     }
-    if (this.isTooSlow) {
+    const { nowMs } = this.context.agenda;
+    if (this.isTooSlow(nowMs)) {
       const why = `${this.depth} requests are under way, and the server is too slow for more`;
       done(rpcFailure('throttled', `${this.path} at ${this.target}: ${why}`));
       return;
     }
-    const deadlineAtMs = this.context.agenda.nowMs + this.deadlineMs;
+    const deadlineAtMs = nowMs + this.deadlineMs;
     const item = { request, deadlineAtMs, done, body: undefined, wire: undefined, sends: 0 };
     if (this.server !== undefined && !this.encode(item, this.server.wire)) return;
     this.waiting.push(item);
@@ -155,11 +156,9 @@ export class Pipeline<Request, Response> implements Alarm, Mover, Dependent {
   }
 
   /** One frame may always wait: the pace is measured by full ones. */
-  private get isTooSlow(): boolean {
-    const { limit } = this;
-    return (
-      this.waiting.length >= limit.items && limit.expectedMs(this.depth) > this.deadlineMs * WAIT_SHARE_MAX
-    );
+  private isTooSlow(nowMs: number): boolean {
+    const { limit, waiting, depth } = this;
+    return waiting.length >= limit.items && limit.expectedMs(depth, nowMs) > this.deadlineMs * WAIT_SHARE_MAX;
   }
 
   /** The same with a promise, which is never rejected. */

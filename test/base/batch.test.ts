@@ -16,6 +16,10 @@ class Sender {
     this.limit.settled(items, sentMs, this.nowMs, wasFull);
   }
 
+  expectedMs(items: number): number {
+    return this.limit.expectedMs(items, this.nowMs);
+  }
+
   /** The mean limit of the later half of so many full batches. */
   saturate(batches: number, latencyMs: (items: number) => number): number {
     let sum = 0;
@@ -68,22 +72,38 @@ describe('the limit of a batch', () => {
   it('stays small for a server that is late with every size, and knows what that means', () => {
     const sender = new Sender(1_024);
     expect(sender.saturate(5_000, items => items * 50)).toBeLessThan(60);
-    expect(Math.abs(sender.limit.expectedMs(100) - 5_000)).toBeLessThan(1);
+    expect(sender.expectedMs(100)).toBeCloseTo(5_000);
   });
 
   it('reckons only with full batches: one item that takes long does not say how long a hundred take', () => {
     const sender = new Sender(1_024);
-    const { limit } = sender;
     for (let i = 0; i < 100; i++) sender.settle(1, 50, false);
-    expect(limit.expectedMs(1_000)).toBe(0);
-    sender.settle(100, 50, true);
-    expect(limit.expectedMs(1_000)).toBe(500);
+    expect(sender.expectedMs(1_000)).toBe(0);
+    for (let i = 0; i < 100; i++) sender.settle(100, 50, true);
+    expect(sender.expectedMs(1_000)).toBeCloseTo(500);
+  });
+
+  it('does not take the first batch, nor one pause, for the pace', () => {
+    const sender = new Sender(1_024);
+    sender.settle(16, 900, true);
+    expect(sender.expectedMs(1_000)).toBe(0);
+    for (let i = 0; i < 200; i++) sender.settle(100, 5, true);
+    sender.settle(100, 400, true);
+    expect(sender.expectedMs(1_000)).toBeLessThan(200);
+  });
+
+  it('forgets a pace', () => {
+    const sender = new Sender(1_024);
+    sender.saturate(100, items => items * 50);
+    expect(sender.expectedMs(100)).toBeGreaterThan(4_000);
+    sender.nowMs += 1_000_000;
+    expect(sender.expectedMs(100)).toBe(0);
   });
 
   it('reckons with batches under way at the same time', () => {
     const limit = new BatchLimit({ itemsMax: 100, inFlightMax: 2, latencyTargetMs: 10 });
     // Each takes 100 ms behind the one before: 50 items in 50 ms.
-    for (let nowMs = 100; nowMs < 2_000; nowMs += 50) limit.settled(50, nowMs - 100, nowMs, true);
-    expect(Math.abs(limit.expectedMs(100) - 100)).toBeLessThan(2);
+    for (let nowMs = 100; nowMs < 5_000; nowMs += 50) limit.settled(50, nowMs - 100, nowMs, true);
+    expect(Math.abs(limit.expectedMs(100, 5_000) - 100)).toBeLessThan(10);
   });
 });

@@ -87,6 +87,19 @@ describe('requests of one pipeline', () => {
     expect(answers).toEqual(Array.from({ length: 4_000 }, (_, value) => ({ kind: 'ok', value })));
   });
 
+  it('are never refused for answers that take long, also not while the frames still grow', () => {
+    const { world, client } = setUp(5, { eachMs: 300, inTurnMs: 0 });
+    const pipeline = client.put.open({ key: 'k', depthMax: 4_096 });
+    const answers: RpcResult<number>[] = [];
+    for (let ms = 0; ms < 8_000; ms += 10) {
+      for (let i = 0; i < 4_096 && pipeline.depth < 4_000; i++)
+        pipeline.send({ key: 'k', value: 1 }, result => answers.push(result));
+      world.run(10);
+    }
+    expect(new Set(kinds(answers))).toEqual(new Set(['ok']));
+    expect(answers.length).toBeGreaterThan(30_000);
+  });
+
   it('are refused at once when they would not be answered in time, and what is taken is', () => {
     const pace = { eachMs: 0, inTurnMs: 50 };
     const { world, client } = setUp(4, pace);
@@ -105,17 +118,16 @@ describe('requests of one pipeline', () => {
       return { refused: kinds(refused), later: kinds(later) };
     };
     // Nothing is known of the server yet: the depth bounds what it is given.
-    offer(5_000);
-    world.run(60_000);
+    offer(60_000);
     const { refused, later } = offer(30_000);
     world.run(5_000);
     expect(new Set(refused)).toEqual(new Set(['throttled']));
     expect(new Set(later)).toEqual(new Set(['ok']));
     // It is given what it can do: twenty a second.
     expect(later.length).toBeGreaterThan(450);
+    // It has become faster: that is found out.
     pace.inTurnMs = 0.1;
-    offer(2_000);
-    world.run(5_000);
+    offer(10_000);
     expect(offer(1_000).refused).toEqual([]);
   });
 });

@@ -3,6 +3,7 @@ import type { ByteReader, ByteWriter } from '../../base/bytes.js';
 import { ShoalError } from '../../base/errors.js';
 import type { Configuration, ReplicaId } from '../raft/configuration.js';
 import type { Entry, HardState, SnapshotMeta } from '../raft/ready.js';
+import { ENTRY_OVERHEAD_BYTES } from '../raft/settings.js';
 import { BOOKS_VERSION } from './books.js';
 
 /** Layouts of a log's records. Checksums are the engine's. */
@@ -13,9 +14,6 @@ export interface BatchHead {
   readonly count: number;
   readonly hasConfiguration: boolean;
 }
-
-/** Bytes that an entry counts for beside its data. */
-export const ENTRY_OVERHEAD_BYTES = 24;
 
 export function entryBytes(entry: Entry): number {
   return entry.data.length + ENTRY_OVERHEAD_BYTES;

@@ -3,6 +3,7 @@ import { ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { KvReader, KvWriter } from '../engine.js';
 import { BOOK_REST_AT, bookKey, copyOf, ordered53, readOrdered53 } from '../keys.js';
 import type { Configuration } from '../raft/configuration.js';
+import { decodeConfiguration } from '../raft/configuration-codec.js';
 import { ENTRY, type Entry, type HardState, type SnapshotMeta, type StoredLog } from '../raft/ready.js';
 import { BOOK } from './books.js';
 import {
@@ -26,13 +27,10 @@ export interface LogLimits {
 }
 
 export const LOG_LIMITS: LogLimits = {
-  tailBytesMax: 1024 * 1024,
+  tailBytesMax: 256 * 1024,
   batchBytesMax: 64 * 1024,
   batchEntriesMax: 512,
 };
-
-/** Reads the configuration out of the data of an entry of that kind. */
-export type ConfigurationReader = (data: Uint8Array) => Configuration;
 
 interface StoredBatch {
   readonly first: number;
@@ -56,7 +54,6 @@ export class RangeLog implements StoredLog {
   readonly rangeId: number;
   private readonly engine: KvReader;
   private readonly limits: LogLimits;
-  private readonly configurationOf: ConfigurationReader;
   private state: LogState;
   private dirty = false;
   private last: number;
@@ -74,32 +71,20 @@ export class RangeLog implements StoredLog {
   private readonly value = new ByteWriter(256);
   private readonly reader = new ByteReader();
 
-  private constructor(
-    rangeId: number,
-    engine: KvReader,
-    state: LogState,
-    configurationOf: ConfigurationReader,
-    limits: LogLimits,
-  ) {
+  private constructor(rangeId: number, engine: KvReader, state: LogState, limits: LogLimits) {
     this.rangeId = rangeId;
     this.engine = engine;
     this.state = state;
     this.last = state.snapshot.index;
-    this.configurationOf = configurationOf;
     this.limits = limits;
   }
 
   /** The log that is stored; undefined if the store holds none for the range. */
-  static open(
-    rangeId: number,
-    engine: KvReader,
-    configurationOf: ConfigurationReader,
-    limits: LogLimits = LOG_LIMITS,
-  ): RangeLog | undefined {
+  static open(rangeId: number, engine: KvReader, limits: LogLimits = LOG_LIMITS): RangeLog | undefined {
     const stored = engine.get(bookKey(new ByteWriter(16), BOOK.STATE, rangeId).view());
     if (stored === undefined) return undefined;
     const state = readLogState(new ByteReader(copyOf(stored)));
-    const log = new RangeLog(rangeId, engine, state, configurationOf, limits);
+    const log = new RangeLog(rangeId, engine, state, limits);
     log.readBatches();
     return log;
   }
@@ -109,10 +94,9 @@ export class RangeLog implements StoredLog {
     rangeId: number,
     engine: KvReader,
     state: LogState,
-    configurationOf: ConfigurationReader,
     limits: LogLimits = LOG_LIMITS,
   ): RangeLog {
-    const log = new RangeLog(rangeId, engine, state, configurationOf, limits);
+    const log = new RangeLog(rangeId, engine, state, limits);
     log.dirty = true;
     return log;
   }
@@ -231,7 +215,7 @@ export class RangeLog implements StoredLog {
     let { configuration } = this.snapshot;
     for (const change of this.changes) ({ configuration } = change);
     for (const entry of entries)
-      if (entry.kind === ENTRY.CONFIGURATION) configuration = this.configurationOf(entry.data);
+      if (entry.kind === ENTRY.CONFIGURATION) configuration = configurationOf(entry.data);
     this.last = last.index;
     this.dropTail();
     this.changes = [];
@@ -389,14 +373,14 @@ export class RangeLog implements StoredLog {
     for (const batch of changing)
       for (const entry of this.readBatch(batch))
         if (entry.kind === ENTRY.CONFIGURATION && entry.index > this.snapshot.index)
-          this.changes.push({ index: entry.index, configuration: this.configurationOf(entry.data) });
+          this.changes.push({ index: entry.index, configuration: configurationOf(entry.data) });
   }
 
   // -- Memory --------------------------------------------------------------------------------------------------
 
   private remember(entry: Entry): void {
     if (entry.kind === ENTRY.CONFIGURATION)
-      this.changes.push({ index: entry.index, configuration: this.configurationOf(entry.data) });
+      this.changes.push({ index: entry.index, configuration: configurationOf(entry.data) });
     this.tail.push(entry);
     this.tailBytes += entryBytes(entry);
     while (this.tailBytes > this.limits.tailBytesMax && this.tail.length > this.tailFrom)
@@ -412,4 +396,10 @@ export class RangeLog implements StoredLog {
     this.tailFrom = 0;
     this.tailBytes = 0;
   }
+}
+
+function configurationOf(data: Uint8Array): Configuration {
+  const configuration = decodeConfiguration(data);
+  assert(configuration !== undefined, 'an entry that changes the configuration holds one');
+  return configuration;
 }

@@ -2,13 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MemoryEngine } from '../../../src/kv/memory-engine.js';
 import type { Configuration } from '../../../src/kv/raft/configuration.js';
+import { encodeConfiguration } from '../../../src/kv/raft/configuration-codec.js';
 import { ENTRY, type Entry } from '../../../src/kv/raft/ready.js';
 import { LOG_LIMITS, RangeLog } from '../../../src/kv/replicated/log.js';
 
 const RANGE = 7;
 const ALONE: Configuration = { voters: [1], outgoing: [], learners: [] };
-/** In these tests a configuration is its voters, a byte each. */
-const configurationOf = (data: Uint8Array): Configuration => ({ ...ALONE, voters: [...data] });
+const PAIR: Configuration = { ...ALONE, voters: [1, 2] };
 
 function entry(index: number, term: number, text = `${term}:${index}`): Entry {
   return {
@@ -46,11 +46,11 @@ function create(engine: MemoryEngine, limits = LOG_LIMITS): RangeLog {
     snapshot: { index: 1, term: 1, configuration: ALONE },
     applied: 1,
   };
-  return RangeLog.create(RANGE, engine, state, configurationOf, limits);
+  return RangeLog.create(RANGE, engine, state, limits);
 }
 
 function open(engine: MemoryEngine, limits = LOG_LIMITS): RangeLog {
-  return RangeLog.open(RANGE, engine, configurationOf, limits)!;
+  return RangeLog.open(RANGE, engine, limits)!;
 }
 
 function turn(engine: MemoryEngine, log: RangeLog, work: (log: RangeLog, writer: MemoryEngine) => void) {
@@ -79,13 +79,13 @@ function texts(list: readonly Entry[]): string[] {
 describe('a log', () => {
   it('is nothing where none was made, and after that what was made', () => {
     const engine = new MemoryEngine();
-    expect(RangeLog.open(RANGE, engine, configurationOf)).toBeUndefined();
+    expect(RangeLog.open(RANGE, engine)).toBeUndefined();
     turn(engine, create(engine), () => undefined);
     const log = open(engine);
     expect(log.hardState).toEqual({ term: 1, vote: 0, commit: 1 });
     expect([log.snapshot.index, log.snapshot.term, log.applied, log.lastIndex]).toEqual([1, 1, 1, 1]);
     expect([log.term(0), log.term(1), log.term(2)]).toEqual([undefined, 1, undefined]);
-    expect(RangeLog.open(RANGE + 1, engine, configurationOf)).toBeUndefined();
+    expect(RangeLog.open(RANGE + 1, engine)).toBeUndefined();
   });
 
   it('gives entries up to a number of bytes, and one in any case', () => {
@@ -94,13 +94,13 @@ describe('a log', () => {
     turn(engine, log, (_, writer) => log.append(writer, entries(2, 9, 1)));
     expect(texts(log.entries(3, 10, 1e6))).toHaveLength(8);
     expect(texts(log.entries(3, 10, 1))).toEqual(['1:3']);
-    expect(texts(log.entries(3, 10, 3 * 27))).toEqual(['1:3', '1:4', '1:5']);
-    expect(texts(open(engine).entries(3, 10, 3 * 27))).toEqual(['1:3', '1:4', '1:5']);
+    expect(texts(log.entries(3, 10, 3 * 35))).toEqual(['1:3', '1:4', '1:5']);
+    expect(texts(open(engine).entries(3, 10, 3 * 35))).toEqual(['1:3', '1:4', '1:5']);
   });
 
   it('reads what is recent from memory alone', () => {
     const engine = new CountingEngine();
-    const log = create(engine, { ...LOG_LIMITS, tailBytesMax: 27 * 100 });
+    const log = create(engine, { ...LOG_LIMITS, tailBytesMax: 35 * 100 });
     turn(engine, log, (_, writer) => log.append(writer, entries(2, 50, 1)));
     turn(engine, log, (_, writer) => log.append(writer, entries(52, 60, 2)));
     engine.reads = 0;
@@ -114,7 +114,7 @@ describe('a log', () => {
   it('reverts a configuration with the entries that are replaced', () => {
     const engine = new MemoryEngine();
     const log = create(engine);
-    const change = { ...entry(3, 1), kind: ENTRY.CONFIGURATION, data: Uint8Array.of(1, 2) };
+    const change = { ...entry(3, 1), kind: ENTRY.CONFIGURATION, data: encodeConfiguration(PAIR) };
     turn(engine, log, (_, writer) => log.append(writer, [entry(2, 1), change, entry(4, 1)]));
     for (const read of [log, open(engine)]) {
       expect(read.configurationAt(4).voters).toEqual([1, 2]);
@@ -130,7 +130,7 @@ describe('a log', () => {
   it('keeps a configuration that compaction takes the entry of', () => {
     const engine = new MemoryEngine();
     const log = create(engine);
-    const change = { ...entry(3, 1), kind: ENTRY.CONFIGURATION, data: Uint8Array.of(1, 2) };
+    const change = { ...entry(3, 1), kind: ENTRY.CONFIGURATION, data: encodeConfiguration(PAIR) };
     turn(engine, log, (_, writer) => {
       log.append(writer, [entry(2, 1), change, entry(4, 1)]);
       log.setApplied(4);
@@ -166,7 +166,7 @@ describe('a log', () => {
   it('stores nothing of entries that are applied at once', () => {
     const engine = new CountingEngine();
     const log = create(engine);
-    const change = { ...entry(3, 2), kind: ENTRY.CONFIGURATION, data: Uint8Array.of(1, 2) };
+    const change = { ...entry(3, 2), kind: ENTRY.CONFIGURATION, data: encodeConfiguration(PAIR) };
     turn(engine, log, () => log.pass([entry(2, 2), change]));
     expect(engine.count).toBe(1);
     expect(open(engine)).toMatchObject({ applied: 3, lastIndex: 3 });

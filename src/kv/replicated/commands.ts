@@ -1,0 +1,111 @@
+import { type ByteReader, ByteWriter } from '../../base/bytes.js';
+import { copyOf } from '../keys.js';
+
+/** What an entry of a range asks for. The first byte of its data; the epoch follows, then the body. */
+export const COMMAND = {
+  /** The coprocessor's. Body: what `Coprocessor.mutate` reads. */
+  SERVICE: 0,
+  /** The part from `key` on becomes the range `child`. Body: u53 child, blob key. */
+  SPLIT: 1,
+  /** Who is to be a member. Body: u53 membersAt, u16 count, (u53 store, u8 role)…; applied at that `membersAt` only. */
+  CONFIGURE: 2,
+  /** To the source of a merge. Body: u53 target, u53 epoch of the target. */
+  PREPARE_MERGE: 3,
+  /** To the target. Body: u53 source, u53 epoch of the source, u53 index of its preparation. */
+  COMMIT_MERGE: 4,
+  /** To the target: an epoch that nobody can commit a merge at. No body. */
+  FENCE: 5,
+  /** To the source, once the target is past the epoch. Body: u53 index of the preparation. */
+  ROLL_BACK_MERGE: 6,
+  /** After a quorum was lost and given up: the members are those that are left. No body. */
+  RECOVER: 7,
+} as const;
+
+/** How a command ended. */
+export const OUTCOME = {
+  /** Applied. The bytes are what the coprocessor answered, or nothing. */
+  DONE: 0,
+  /** Applied, by an earlier proposal of the same number; what it answered is not kept. */
+  DONE_BEFORE: 1,
+  /** Not applied: it was proposed at another epoch, or to a range that is gone. The bytes are the range's descriptor. */
+  WRONG_RANGE: 2,
+  /** Not applied: the range is to become part of another, and does nothing meanwhile. */
+  MERGING: 3,
+  /** Not applied: it would break a rule of its own kind. */
+  REFUSED: 4,
+  /** Not applied: this replica does not lead, and knows of nobody who does or cannot forward it. */
+  NOT_LEADER: 5,
+  /** Not applied: too much is under way. */
+  OVERLOADED: 6,
+  /** Not known: it may be applied, now or later. */
+  UNKNOWN: 7,
+} as const;
+
+/** Bytes before the body. */
+export const COMMAND_HEAD_BYTES = 9;
+
+export function beginCommand(writer: ByteWriter, command: number, epoch: number): ByteWriter {
+  return writer.u8(command).u53(epoch);
+}
+
+export function serviceCommand(epoch: number, body: Uint8Array): Uint8Array {
+  return beginCommand(new ByteWriter(COMMAND_HEAD_BYTES + body.length), COMMAND.SERVICE, epoch)
+    .raw(body)
+    .view();
+}
+
+export function splitCommand(epoch: number, child: number, key: Uint8Array): Uint8Array {
+  return beginCommand(new ByteWriter(64), COMMAND.SPLIT, epoch).u53(child).blob(key).view();
+}
+
+export interface Place {
+  readonly store: number;
+  readonly role: number;
+}
+
+export function configureCommand(epoch: number, membersAt: number, places: readonly Place[]): Uint8Array {
+  const writer = beginCommand(new ByteWriter(64), COMMAND.CONFIGURE, epoch).u53(membersAt);
+  writer.u16(places.length);
+  for (const { store, role } of places) writer.u53(store).u8(role);
+  return writer.view();
+}
+
+export function readPlaces(body: ByteReader): Place[] {
+  const out: Place[] = [];
+  for (let left = body.u16(); left > 0; left--) out.push({ store: body.u53(), role: body.u8() });
+  return out;
+}
+
+export function prepareMergeCommand(epoch: number, target: number, targetEpoch: number): Uint8Array {
+  return beginCommand(new ByteWriter(32), COMMAND.PREPARE_MERGE, epoch).u53(target).u53(targetEpoch).view();
+}
+
+export function commitMergeCommand(
+  epoch: number,
+  source: number,
+  sourceEpoch: number,
+  preparedAt: number,
+): Uint8Array {
+  return beginCommand(new ByteWriter(40), COMMAND.COMMIT_MERGE, epoch)
+    .u53(source)
+    .u53(sourceEpoch)
+    .u53(preparedAt)
+    .view();
+}
+
+export function fenceCommand(epoch: number): Uint8Array {
+  return beginCommand(new ByteWriter(16), COMMAND.FENCE, epoch).view();
+}
+
+export function rollBackMergeCommand(epoch: number, preparedAt: number): Uint8Array {
+  return beginCommand(new ByteWriter(24), COMMAND.ROLL_BACK_MERGE, epoch).u53(preparedAt).view();
+}
+
+export function recoverCommand(epoch: number): Uint8Array {
+  return beginCommand(new ByteWriter(16), COMMAND.RECOVER, epoch).view();
+}
+
+/** Reads a key as a copy. */
+export function readKey(body: ByteReader): Uint8Array {
+  return copyOf(body.blob());
+}

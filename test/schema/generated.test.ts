@@ -32,6 +32,7 @@ describe.skipIf(found !== FLATC)(`the schema (skipped where there is no ${FLATC}
   it.each([
     ['underlay.fbs', 'next.fbs'],
     ['rpc.fbs', 'next-rpc.fbs'],
+    ['kv.fbs', 'next-kv.fbs'],
   ])('%s may become test/schema/%s, which a test of evolution speaks', (now, later) => {
     const next = new URL(later, import.meta.url).pathname;
     const run = spawnSync('flatc', ['--conform', join(schemaFolder, now), next], { encoding: 'utf8' });

@@ -69,7 +69,7 @@ export interface RangeLoad {
   readonly fanOut: number;
   /** Where the coprocessor would divide it; empty if it cannot be divided. */
   readonly splitKey: Uint8Array;
-  /** Since when the range has its present boundary. */
+  /** Since when the range has its present boundary. Milliseconds of the reader's monotonic clock. */
   readonly epochSinceMs: number;
 }
 

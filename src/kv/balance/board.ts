@@ -1,0 +1,200 @@
+import type { Clock } from '../../base/env.js';
+import {
+  accountKey,
+  decodeReplica,
+  decodeStore,
+  encodeReplica,
+  encodeStore,
+  type PublishedReplica,
+  type PublishedStore,
+  replicaKey,
+  storeKey,
+} from './account-codec.js';
+import type { Landscape, RangeLoad, ReplicaAccount, StoreAccount } from './landscape.js';
+
+/** A change to make in the shared map; without bytes the key is to be deleted. */
+export interface Publication {
+  readonly key: string;
+  readonly bytes: Uint8Array | undefined;
+}
+
+interface Known {
+  store: PublishedStore | undefined;
+  alive: boolean;
+  sinceMs: number;
+  /** By range. */
+  readonly replicas: Map<number, ReplicaAccount>;
+}
+
+/**
+ * The landscape as one store sees it: what the others wrote into the shared map, and what it knows of itself. A store is
+ * alive while the underlay has the host that its entry names. Says what is to be published of its own: a change of
+ * form at once, a change of figures when it is large enough and the last one some time ago.
+ */
+export class Board {
+  private readonly self: number;
+  private readonly clock: Clock;
+  private readonly known = new Map<number, Known>();
+  private hosts: ReadonlySet<number> = new Set();
+  private own: readonly ReplicaAccount[] = [];
+  private ownStore: PublishedStore;
+  private readonly published = new Map<
+    string,
+    { readonly form: string; readonly load: RangeLoad; atMs: number }
+  >();
+  private publishedStore = '';
+  private seen: Landscape | undefined;
+
+  constructor(self: number, store: PublishedStore, clock: Clock) {
+    this.self = self;
+    this.ownStore = store;
+    this.clock = clock;
+    this.known.set(self, newKnown(clock.monotonicMs(), true));
+  }
+
+  /** An entry of the shared map is now this; undefined when it was deleted. False if it is none of ours, or malformed. */
+  hear(key: string, bytes: Uint8Array | undefined): boolean {
+    const names = accountKey(key);
+    if (names === undefined) return false;
+    const { store, range } = names;
+    if (store === this.self) return true;
+    const nowMs = this.clock.monotonicMs();
+    if (range === 0) {
+      const entry = bytes && decodeStore(bytes);
+      if (bytes !== undefined && entry === undefined) return false;
+      const known = this.knownOf(store, nowMs);
+      known.store = entry;
+      this.judge(known, nowMs);
+    } else if (bytes === undefined) this.known.get(store)?.replicas.delete(range);
+    else {
+      const entry = decodeReplica(bytes);
+      if (entry === undefined) return false;
+      this.knownOf(store, nowMs).replicas.set(range, this.replicaOf(range, entry, nowMs));
+    }
+    const known = this.known.get(store);
+    if (known?.store === undefined && known?.replicas.size === 0) this.known.delete(store);
+    this.seen = undefined;
+    return true;
+  }
+
+  private knownOf(store: number, nowMs: number): Known {
+    let known = this.known.get(store);
+    if (known === undefined) this.known.set(store, (known = newKnown(nowMs, false)));
+    return known;
+  }
+
+  /** The hosts of the underlay's view are now these. */
+  hostsAre(hosts: ReadonlySet<number>): void {
+    this.hosts = hosts;
+    const nowMs = this.clock.monotonicMs();
+    for (const [store, known] of this.known) if (store !== this.self) this.judge(known, nowMs);
+  }
+
+  private judge(known: Known, nowMs: number): void {
+    const alive = known.store !== undefined && this.hosts.has(known.store.host);
+    if (alive === known.alive) return;
+    known.alive = alive;
+    known.sinceMs = nowMs;
+    this.seen = undefined;
+  }
+
+  private replicaOf(range: number, entry: PublishedReplica, nowMs: number): ReplicaAccount {
+    const ageMs = Math.max(0, this.clock.wallMs() - entry.load.epochSinceMs);
+    return { ...entry, range, load: { ...entry.load, epochSinceMs: nowMs - ageMs }, silent: [] };
+  }
+
+  /** This store's own account is now this, in the order of the ranges. */
+  ownIs(store: PublishedStore, replicas: readonly ReplicaAccount[]): void {
+    this.ownStore = store;
+    this.own = replicas;
+    this.seen = undefined;
+  }
+
+  /** The same object as before if nothing has changed. */
+  landscape(): Landscape {
+    this.seen ??= { stores: [...this.known].map(([id, known]) => this.account(id, known)).sort(byId) };
+    return this.seen;
+  }
+
+  private account(id: number, known: Known): StoreAccount {
+    const isSelf = id === this.self;
+    const store = isSelf ? this.ownStore : known.store;
+    return {
+      store: id,
+      alive: known.alive,
+      sinceMs: known.sinceMs,
+      draining: store?.draining ?? false,
+      cores: store?.cores ?? 1,
+      replicas: isSelf ? this.own : [...known.replicas.values()].sort((a, b) => a.range - b.range),
+    };
+  }
+
+  /** What of the own account is to be published now. */
+  publications(): readonly Publication[] {
+    const changes: Publication[] = [];
+    const nowMs = this.clock.monotonicMs();
+    const form = JSON.stringify(this.ownStore);
+    if (form !== this.publishedStore)
+      changes.push({ key: storeKey(this.self), bytes: encodeStore(this.ownStore) });
+    this.publishedStore = form;
+    const gone = new Set(this.published.keys());
+    for (const replica of this.own) {
+      const key = replicaKey(this.self, replica.range);
+      gone.delete(key);
+      const before = this.published.get(key);
+      const formNow = formOf(replica);
+      const isDue = before === undefined || before.form !== formNow;
+      if (!isDue && (nowMs - before.atMs < FIGURES_MS || !differs(before.load, replica.load))) continue;
+      this.published.set(key, { form: formNow, load: replica.load, atMs: nowMs });
+      changes.push({ key, bytes: encodeReplica(this.publishedOf(replica, nowMs)) });
+    }
+    for (const key of gone) {
+      this.published.delete(key);
+      changes.push({ key, bytes: undefined });
+    }
+    return changes;
+  }
+
+  private publishedOf(
+    { range: _range, silent: _silent, ...rest }: ReplicaAccount,
+    nowMs: number,
+  ): PublishedReplica {
+    const epochSinceMs = Math.max(0, Math.round(this.clock.wallMs() - (nowMs - rest.load.epochSinceMs)));
+    return { ...rest, load: { ...rest.load, epochSinceMs } };
+  }
+}
+
+/** Figures of a range are published no more often than this. */
+export const FIGURES_MS = 5000;
+/** Nor when none of them has changed by more than this share, or is small. */
+const FIGURES_SHARE = 0.1;
+const FIGURES_FLOOR = 100;
+
+function newKnown(nowMs: number, alive: boolean): Known {
+  return { store: undefined, alive, sinceMs: nowMs, replicas: new Map() };
+}
+
+function byId(one: StoreAccount, other: StoreAccount): number {
+  return one.store - other.store;
+}
+
+/** All of an account that is not a figure. */
+function formOf(replica: ReplicaAccount): string {
+  const { range: _range, silent: _silent, load, boundary, ...rest } = replica;
+  const keys = [boundary.start, boundary.end, load.splitKey].map(key => Buffer.from(key).toString('latin1'));
+  return JSON.stringify([rest, keys, load.epochSinceMs]);
+}
+
+function differs(one: RangeLoad, other: RangeLoad): boolean {
+  return (
+    isOther(one.bytes, other.bytes) ||
+    isOther(one.writesPerSecond, other.writesPerSecond) ||
+    isOther(one.queriesPerSecond, other.queriesPerSecond) ||
+    isOther(one.queryMicros, other.queryMicros) ||
+    isOther(one.fanOut, other.fanOut)
+  );
+}
+
+function isOther(one: number, other: number): boolean {
+  return Math.abs(one - other) > Math.max(FIGURES_FLOOR, FIGURES_SHARE * Math.max(one, other));
+}

@@ -134,4 +134,46 @@ describe('re-authentication', () => {
     await broker.settle();
     client.take('disconnect', { reasonCode: 0x82 });
   });
+
+  it('is a protocol error where AUTH goes on with what was not begun [MQTT-4.12.0-3]', async () => {
+    const client = await begin(0);
+    client.take('connack');
+    client.send(auth(0x18));
+    await broker.settle();
+    client.take('disconnect', { reasonCode: 0x82 });
+  });
+
+  const accepted = { kind: 'accept', tenant: 'default', user: 'u' } as const;
+  it.each([
+    ['another user', () => ({ ...accepted, user: 'v' }), 0x87],
+    ['another tenant', () => ({ ...accepted, tenant: 'other' }), 0x87],
+    ['a hook that breaks', () => Promise.reject(new Error('out of order')), 0x83],
+    ['a question without end', () => ({ kind: 'continue', data: Buffer.from('?'), exchange: {} }), 0x87],
+  ] as [string, () => AuthDecision, number][])(
+    'closes the connection for %s, and whoever else there is goes on',
+    async (_name, again, reasonCode) => {
+      const authenticator: Authenticator = {
+        authenticate: request => (request.established === undefined ? accepted : again()),
+        continue: again,
+      };
+      broker = new Broker({ authenticator });
+      const client = broker.socket();
+      client.sendConnect({ clientId: 'c', properties: method });
+      const other = broker.socket();
+      other.sendConnect({ clientId: 'other' });
+      await broker.settle();
+      client.take('connack', { reasonCode: 0 });
+      client.send(auth(0x19));
+      await broker.settle();
+      for (let step = 0; step < 20 && !client.closed; step++) {
+        client.take('auth', { reasonCode: 0x18 });
+        client.send(auth(0x18));
+        await broker.settle();
+      }
+      client.take('disconnect', { reasonCode });
+      expect(client.closed).toBe(true);
+      expect(other.closed).toBe(false);
+      expect(broker.errors.splice(0)).toHaveLength(reasonCode === 0x83 ? 1 : 0);
+    },
+  );
 });

@@ -49,8 +49,8 @@ export class Registers {
   readonly #answered: Map<number, Answered>;
 
   constructor(from?: Registers) {
-    this.#values = new Map(from?.#values);
-    this.#answered = new Map(from?.#answered);
+    this.#values = new Map(from === undefined ? undefined : from.#values);
+    this.#answered = new Map(from === undefined ? undefined : from.#answered);
     this.hash = from?.hash ?? 0;
   }
 

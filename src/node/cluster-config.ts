@@ -2,8 +2,9 @@ import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { ShoalError } from '../base/errors.js';
 import { formatAddress, type HostPort, parseAddress } from '../underlay/io/address.js';
-import { clusterKey } from '../underlay/io/cluster-key.js';
+import { isClusterKey } from '../underlay/io/cluster-key.js';
 import { isSeed } from '../underlay/io/resolve.js';
+import { CLUSTER_KEYS_MAX } from '../underlay/io/seal.js';
 import type { StreamTls } from '../underlay/io/stream-tls.js';
 import type { Config } from './config.js';
 import { isLoopback } from './security.js';
@@ -15,7 +16,7 @@ type ClusterKeyName = `cluster.${'key' | 'previousKey' | 'keyFile' | 'previousKe
 /** Any of these says that the node is meant for a cluster. */
 const SIGNS = ['seeds', 'key', 'keyFile', 'host', 'port', 'advertise'];
 
-/** A file of more than one line of text is not the one that was meant. */
+/** A file of more than two lines of text is not the one that was meant. */
 const KEY_FILE_BYTES_MAX = 4_096;
 
 const SEED_FORMS = 'host:port, a DNS name, or an SRV name such as _shoalmq._udp.example.org';
@@ -120,41 +121,55 @@ export function assertSecureRpc(config: Config): void {
 }
 
 /**
- * The keys, the sealing one first; none when packets travel in the clear.
+ * The keys, the sealing one first; none when packets travel in the clear. A file may hold two, one in a line.
  *
  * @throws ShoalError SHOAL_CLUSTER_KEY naming the key or file, never what is in it.
  */
 export function readClusterKeys({ cluster }: Config): string[] {
   const keys = [
-    readKey('cluster.key', cluster.key, 'cluster.keyFile', cluster.keyFile),
-    readKey('cluster.previousKey', cluster.previousKey, 'cluster.previousKeyFile', cluster.previousKeyFile),
+    ...readKeys('cluster.key', cluster.key, 'cluster.keyFile', cluster.keyFile),
+    ...readKeys(
+      'cluster.previousKey',
+      cluster.previousKey,
+      'cluster.previousKeyFile',
+      cluster.previousKeyFile,
+    ),
   ];
-  return keys.filter(key => key !== undefined);
+  if (keys.length <= CLUSTER_KEYS_MAX) return keys;
+  const { keyFile = 'cluster.key', previousKeyFile } = cluster;
+  const where = [keyFile, ...(previousKeyFile === undefined ? [] : [previousKeyFile])].join(' and ');
+  throw new ShoalError(
+    'SHOAL_CLUSTER_KEY',
+    `${where}: ${keys.length} secrets, one in a line; allowed are two`,
+  );
 }
 
-function readKey(
+function readKeys(
   name: ClusterKeyName,
   text: string | undefined,
   fileName: ClusterKeyName,
   file: string | undefined,
-): string | undefined {
-  if (text === undefined && file === undefined) return undefined;
-  const key = file === undefined ? text! : readSecret(fileName, file);
-  try {
-    clusterKey(key);
-  } catch (cause) {
-    const where = file === undefined ? name : `${fileName} (${file})`;
-    const message = `${where} holds neither 32 bytes in base64 nor a pass phrase of 16 characters or more`;
-    throw new ShoalError('SHOAL_CLUSTER_KEY', message, { cause });
-  }
-  return key;
+): string[] {
+  if (text === undefined && file === undefined) return [];
+  const keys = file === undefined ? [text!] : linesOf(readSecret(fileName, file));
+  if (keys.length > 0 && keys.every(isClusterKey)) return keys;
+  const where = file === undefined ? name : `${fileName} (${file})`;
+  const message = `${where} holds neither 32 bytes in base64 nor a pass phrase of 16 characters or more`;
+  throw new ShoalError('SHOAL_CLUSTER_KEY', message);
+}
+
+function linesOf(text: string): string[] {
+  return text
+    .split('\n')
+    .map(line => line.trim())
+    .filter(line => line !== '');
 }
 
 function readSecret(name: ClusterKeyName, file: string): string {
   try {
     if (statSync(file).size > KEY_FILE_BYTES_MAX)
       throw new Error(`it is larger than ${KEY_FILE_BYTES_MAX} bytes`);
-    return readFileSync(file, 'utf8').trim();
+    return readFileSync(file, 'utf8');
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ShoalError('SHOAL_CLUSTER_KEY', `cannot read ${name} (${file}): ${reason}`, { cause });

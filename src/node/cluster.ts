@@ -104,6 +104,8 @@ export class Cluster implements Closable {
   private readonly driver: UnderlayDriver;
   private readonly counts = new Map<string, number>();
   private readonly files = new Scope();
+  /** Those that are in use. */
+  private keys: readonly string[];
   private standing: Standing = 'member';
   private services: RpcHost | undefined;
   private isStarted = false;
@@ -117,6 +119,7 @@ export class Cluster implements Closable {
     this.config = config;
     this.env = env;
     this.load = load;
+    this.keys = keys;
     const underlay = new Underlay(
       {
         id: newHostId(),
@@ -171,7 +174,7 @@ export class Cluster implements Closable {
     const services = await this.openServices();
     await this.driver.start();
     this.isStarted = true;
-    await this.watchCertificates();
+    await this.watchFiles();
     this.aloneTimer = setTimeout(() => this.sayIfAlone(), ALONE_FIRST_MS);
     const { env, seeds } = this.config.cluster;
     this.env.log.info(
@@ -215,8 +218,13 @@ export class Cluster implements Closable {
     );
   }
 
-  /** Certificates that are renewed on disk are taken for connections from then on. */
-  private async watchCertificates(): Promise<void> {
+  /** Certificates and keys that are renewed on disk are taken from then on. */
+  private async watchFiles(): Promise<void> {
+    const { keyFile, previousKeyFile } = this.config.cluster;
+    for (const file of [keyFile, previousKeyFile]) {
+      if (file === undefined) continue;
+      this.files.own(await WatchedFile.open(file, () => this.renewKeys(), this.env.log));
+    }
     const renewals = {
       cluster: () => this.driver.renewTls(readTls(this.config, 'cluster')!),
       rpc: () => this.services?.renewTls(readTls(this.config, 'rpc')!),
@@ -227,6 +235,13 @@ export class Cluster implements Closable {
         this.files.own(await WatchedFile.open(file, renewals[section], this.env.log));
       }
     }
+  }
+
+  private renewKeys(): void {
+    const keys = readClusterKeys(this.config);
+    if (keys.join('\n') === this.keys.join('\n')) return;
+    this.driver.renewKeys(keys);
+    this.keys = keys;
   }
 
   // -- For the operator --------------------------------------------------------------------------------------

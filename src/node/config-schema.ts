@@ -109,7 +109,9 @@ const cluster = z.strictObject({
     .describe('hosts to join: host:port, a DNS name (all its addresses), or an SRV name (begins with _)'),
   keyFile: text
     .optional()
-    .describe('file holding the secret that all hosts share; every packet is sealed with it'),
+    .describe(
+      'file holding the secret that all hosts share, which seals every packet; a second line holds one that is accepted too; reread when it changes',
+    ),
   previousKeyFile: text.optional().describe('file of a second secret that is accepted too, for a rotation'),
   key: text.optional().describe('the secret itself; better in keyFile, or in the environment'),
   previousKey: text.optional().describe('the second secret itself'),

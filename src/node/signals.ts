@@ -39,7 +39,11 @@ export function stopOnSignal(stop: () => Promise<void>, timeoutMs: number, log: 
   process.on('SIGHUP', () => {
     // A closed terminal ends the broker; a service manager's "reload" must not.
     if (process.stdin.isTTY) onSignal('SIGHUP');
-    else log.info({}, 'SIGHUP: password and ACL files are reread by themselves when they change');
+    else
+      log.info(
+        {},
+        'SIGHUP: files of passwords, ACLs, cluster keys and cluster certificates are reread by themselves when they change',
+      );
   });
 }
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -157,6 +157,46 @@ describe('an operator', () => {
     expect(await b.members()).toMatchObject({ standing: 'left', members: [{ name: 'b' }] });
     expect((await get(b.broker.metricsPort, '/readyz')).status).toBe(200);
     expect((await b.command('evict', 'a')).stderr).toContain('there are b.');
+  });
+});
+
+describe('a cluster key that changes', () => {
+  const [A, B] = ['the secret of the first year', 'the secret of the second year'];
+  it('is reread from its file by running nodes, and what cannot be used changes nothing', {
+    timeout: 60_000,
+  }, async () => {
+    const files = ['d', 'e'].map(name => join(directory, `${name}.key`));
+    const write = (file: string, text: string) => {
+      writeFileSync(`${file}.new`, text);
+      renameSync(`${file}.new`, file);
+    };
+    for (const file of files) write(file, A);
+    const d = await made('d', undefined, { 'cluster.keyFile': files[0]! });
+    const e = await made('e', d, { 'cluster.keyFile': files[1]! });
+    const both = [d, e];
+    await Promise.all(both.map(({ broker }) => broker.start()));
+    await expectWhole(both, NEWS_MS);
+    const rereadBy = ({ broker }: ClusterHost, words: string) => broker.log().split(words).length - 1;
+    let changes = 0;
+    for (const text of [`${A}\n${B}`, `${B}\n${A}`, B]) {
+      for (const file of files) write(file, text);
+      changes += 1;
+      await eventually(NEWS_MS, async () => {
+        expect(both.map(host => rereadBy(host, 'reread a changed file'))).toEqual([changes, changes]);
+      });
+    }
+    write(files[0]!, 'hunter2');
+    await eventually(NEWS_MS, async () => {
+      expect(rereadBy(d, 'what it said before stays in force')).toBe(1);
+    });
+    // A host that has only the new secret is let in: it is the one in force.
+    const f = await made('f', d, { 'cluster.key': B });
+    await f.broker.start();
+    await expectWhole([d, e, f], NEWS_MS);
+    for (const { broker } of [d, e]) {
+      expect(await broker.metric('shoalmq_cluster_refused_packets_total', /reason="key"/)).toBe(0);
+      expect(broker.log()).not.toMatch(/hunter2|first year|second year|is lost/);
+    }
   });
 });
 

@@ -121,6 +121,19 @@ describe('keys', () => {
     expect(readClusterKeys(load())).toEqual([]);
   });
 
+  it('are two in one file during a rotation, one in each line', () => {
+    const both = file('both', `${SECRET}\r\n\n another long pass phrase \n`);
+    expect(readClusterKeys(load(`cluster.keyFile=${both}`))).toEqual([SECRET, 'another long pass phrase']);
+    const tooMany = load(`cluster.keyFile=${both}`, `cluster.previousKeyFile=${both}`);
+    expect(() => readClusterKeys(tooMany)).toThrow('4 secrets, one in a line; allowed are two');
+    const weak = file('weaker', `${SECRET}\nhunter2`);
+    const run = () => readClusterKeys(load(`cluster.keyFile=${weak}`));
+    expect(run).toThrow(`cluster.keyFile (${weak}) holds neither`);
+    expect(run).not.toThrow(/hunter2|horse/);
+    const empty = file('empty', '\n');
+    expect(() => readClusterKeys(load(`cluster.keyFile=${empty}`))).toThrow('holds neither');
+  });
+
   it('are never shown', () => {
     const config = load(`cluster.key=${SECRET}`, 'cluster.previousKey=another long pass phrase');
     expect(JSON.stringify(withoutSecrets(config))).not.toMatch(/horse|phrase/);

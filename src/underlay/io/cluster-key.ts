@@ -22,6 +22,14 @@ export interface ClusterKey {
   readonly hint: number;
 }
 
+const WHOLE_KEY = /^[A-Za-z0-9+/]{43}=$/;
+
+/** Whether {@link clusterKey} takes it. */
+export function isClusterKey(text: string): boolean {
+  const key = text.trim();
+  return WHOLE_KEY.test(key) || [...key].length >= PASS_PHRASE_MIN;
+}
+
 /**
  * `cluster.key` is either 32 random bytes in base64 (44 characters: `openssl rand -base64 32`), which is taken as it
  * is, or a pass phrase of at least {@link PASS_PHRASE_MIN} characters, from which 32 bytes are made by scrypt. Both
@@ -36,13 +44,11 @@ export function clusterKey(text: string): ClusterKey {
 }
 
 function secretOf(text: string): Buffer {
-  if (/^[A-Za-z0-9+/]{43}=$/.test(text)) return Buffer.from(text, 'base64');
-  if ([...text].length < PASS_PHRASE_MIN) {
-    throw new ShoalError(
-      'SHOAL_CLUSTER_KEY',
-      'cluster.key is neither 32 bytes in base64 nor a long pass phrase',
-    );
+  if (!isClusterKey(text)) {
+    const message = 'cluster.key is neither 32 bytes in base64 nor a long pass phrase';
+    throw new ShoalError('SHOAL_CLUSTER_KEY', message);
   }
+  if (WHOLE_KEY.test(text)) return Buffer.from(text, 'base64');
   return scryptSync(text.normalize('NFC'), SALT, KEY_BYTES, SCRYPT);
 }
 

@@ -170,6 +170,11 @@ export class UnderlayDriver {
     this.transport?.renewTls(tls);
   }
 
+  /** Other keys from now on, where there were some from the start. Throws SHOAL_CLUSTER_KEY. */
+  renewKeys(keys: readonly string[]): void {
+    this.seal.renew(keys);
+  }
+
   /** What the sockets hold and have counted; undefined before the start. */
   stats(): SocketStats | undefined {
     return this.transport?.stats();

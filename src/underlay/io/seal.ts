@@ -29,8 +29,8 @@ import { ReplayWindow } from './replay-window.js';
  * **Cost of garbage.** Form, length, hint, clock and window are looked at before any decryption; a packet costs one
  * decryption (two if both keys have the same hint), and makes no entry anywhere unless it is authentic.
  *
- * **Rotation.** The first key seals, every key opens. With the old key A and the new key B, restart all hosts with
- * [A, B], then all with [B, A], then all with [B]: at each moment everybody opens what everybody seals.
+ * **Rotation.** The first key seals, every key opens. With the old key A and the new key B, give all hosts [A, B], then
+ * all [B, A], then all [B], running or restarted: at each moment everybody opens what everybody seals.
  */
 
 /** Clocks may differ by so much, and a recording is of use for so long, on a host that started meanwhile. */
@@ -65,7 +65,7 @@ interface Counter {
 
 /** Seals and opens the packets of one host. */
 export class Seal {
-  private readonly keys: readonly ClusterKey[];
+  private keys: readonly ClusterKey[];
   private readonly window = new ReplayWindow();
   private readonly counters: Record<Path, Counter>;
 
@@ -74,6 +74,13 @@ export class Seal {
     assert(keys.length <= CLUSTER_KEYS_MAX, 'at most two cluster keys');
     this.keys = keys.map(clusterKey);
     this.counters = { datagram: freshCounter(), stream: freshCounter() };
+  }
+
+  /** Other keys from now on, where there were some. Throws SHOAL_CLUSTER_KEY, and keeps those that it had. */
+  renew(keys: readonly string[]): void {
+    assert(this.keys.length > 0, 'keys are renewed where there are some');
+    assert(keys.length > 0 && keys.length <= CLUSTER_KEYS_MAX, 'one cluster key or two');
+    this.keys = keys.map(clusterKey);
   }
 
   /** What an envelope adds to a packet. */

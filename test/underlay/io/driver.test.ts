@@ -165,6 +165,26 @@ describe('with a cluster key', () => {
   });
 });
 
+describe('with a cluster key that changes', () => {
+  it('running hosts take new keys one after the other, and no packet is refused', async () => {
+    const all = await cluster(3, { keys: [KEYS.a] });
+    await until(sees(all));
+    for (const keys of [[KEYS.a, KEYS.b], [KEYS.b, KEYS.a], [KEYS.b]]) {
+      for (const { driver } of all) {
+        driver.renewKeys(keys);
+        const before = driver.counters.datagramsIn;
+        await until(() => driver.counters.datagramsIn > before + 2);
+      }
+    }
+    const late = await start({ keys: [KEYS.b], seeds: [all[0]!.address] });
+    await until(sees([...all, late]));
+    for (const { driver, events } of all) {
+      expect(driver.counters).toMatchObject({ refusedKey: 0, refusedReplay: 0 });
+      expect(events.filter(({ kind }) => kind !== 'joined')).toEqual([]);
+    }
+  });
+});
+
 describe('hosts that do not belong together', () => {
   it('of other environments say so and do not mix', async () => {
     const a = await start({ environment: 'blue' });

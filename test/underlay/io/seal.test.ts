@@ -42,6 +42,23 @@ describe('keys', () => {
     expect(old.open(both.seal(packet, 'stream', NOW), NOW).kind).toBe('key');
   });
 
+  it('are renewed in use, and those of before stay when the new ones cannot be used', () => {
+    const [host, old, next] = [new Seal([A]), new Seal([A]), new Seal([B])];
+    const early = old.seal(packet, 'stream', NOW);
+    expect(host.open(early, NOW).kind).toBe('ok');
+    host.renew([B, A]);
+    expect(next.open(host.seal(packet, 'stream', NOW), NOW).kind).toBe('ok');
+    expect(host.open(old.seal(packet, 'stream', NOW), NOW).kind).toBe('ok');
+    expect(host.open(early, NOW).kind).toBe('replay');
+    expect(() => host.renew([B, 'too short'])).toThrow(
+      expect.objectContaining({ code: 'SHOAL_CLUSTER_KEY' }),
+    );
+    expect(host.open(old.seal(packet, 'stream', NOW), NOW).kind).toBe('ok');
+    host.renew([B]);
+    expect(host.open(old.seal(packet, 'stream', NOW), NOW).kind).toBe('key');
+    expect(() => new Seal([]).renew([A])).toThrow('where there are some');
+  });
+
   it('that are too short are refused in words', () => {
     for (const key of ['', 'secret', 'fifteen letters']) {
       expect(() => new Seal([key])).toThrow(expect.objectContaining({ code: 'SHOAL_CLUSTER_KEY' }));

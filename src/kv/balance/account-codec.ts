@@ -22,12 +22,12 @@ export interface PublishedStore {
   readonly draining: boolean;
 }
 
-/** Of a boundary or a split key; a coprocessor that would divide at a longer key has to find a shorter one. */
-export const BOUNDARY_BYTES_MAX = 512;
+/** Of a boundary or a split key. */
+export const BOUNDARY_BYTES_MAX = 4096;
 export const MEMBERS_MAX = 64;
 const NAME_LENGTH_MAX = 128;
 /** Below what an entry of a shared map takes. */
-export const ACCOUNT_BYTES_MAX = 4096;
+export const ACCOUNT_BYTES_MAX = 16_384;
 
 const replicas = table<PublishedReplica>({
   write(builder, account) {

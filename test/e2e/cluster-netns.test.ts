@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { PEER } from './broker.js';
 import { eventually, Fleet, HOSTS } from './netns/fleet.js';
-import { whatForbids } from './netns/network.js';
 import type { NetnsNode } from './netns/node.js';
+import { whatForbidsScenarios } from './netns/required.js';
 
 /**
  * The cluster with real processes on a real network that really breaks: five brokers in network namespaces. Each
@@ -37,10 +36,7 @@ const STAYS_OUT_MS = 4_000;
 const START_MS = 90_000;
 const SCENARIO_MS = 180_000;
 
-const forbidden =
-  PEER === 'shoalmq' ? await whatForbids() : `these are our own nodes, and E2E_PEER is ${PEER}`;
-const isRequired = process.env.SHOALMQ_REQUIRE_NETNS === '1';
-if (forbidden !== undefined) console.log(`network namespaces: NO scenario ran, because ${forbidden}`);
+const forbidden = await whatForbidsScenarios();
 
 const measured: string[] = [];
 let scenarios = 0;
@@ -60,12 +56,6 @@ function scenario(name: string, act: () => Promise<string>): void {
 }
 
 const others = (...without: NetnsNode[]) => fleet.nodes.filter(node => !without.includes(node));
-
-if (isRequired) {
-  it('runs here, as SHOALMQ_REQUIRE_NETNS asks', () => {
-    expect(forbidden).toBeUndefined();
-  });
-}
 
 describe.skipIf(forbidden !== undefined)('five nodes in network namespaces', () => {
   beforeAll(async () => {

@@ -56,13 +56,25 @@ export interface ReadReady {
   readonly index: number;
 }
 
-/** Why a proposal or a read was not taken. `not-leader` and `quorum-lost` say whom to ask, if that is known. */
-export type RefusalReason = 'not-leader' | 'overloaded' | 'transferring' | 'changing' | 'quorum-lost';
+/**
+ * Why something was not taken. `not-leader` and `quorum-lost` say whom to ask, if that is known; `not-voter` and
+ * `aborted` are of transfers.
+ */
+export const REFUSAL_REASONS = [
+  'not-leader',
+  'overloaded',
+  'transferring',
+  'changing',
+  'quorum-lost',
+  'not-voter',
+  'aborted',
+] as const;
+export type RefusalReason = (typeof REFUSAL_REASONS)[number];
 
 export interface Refusal {
   readonly what: 'proposal' | 'read' | 'change' | 'transfer';
   readonly session: number;
-  /** Of a proposal; the context of a read. */
+  /** Of a proposal or change; the context of a read; the target of a transfer. */
   readonly sequence: number;
   readonly reason: RefusalReason;
   readonly leader: ReplicaId;
@@ -85,7 +97,10 @@ export interface Ready {
   readonly snapshot: SnapshotMeta | undefined;
   readonly messages: readonly Message[];
   readonly afterDurable: readonly Message[];
-  /** To be applied in order, then told by `Raft.applied`. Never more than `applyBytesMax`, but for the first. */
+  /**
+   * To be applied in order, then told by `Raft.applied`. Never more than `applyBytesMax`, but for the first. In a group
+   * of one voter these are committed by this very ready becoming durable, and nobody may see their effect before.
+   */
   readonly committed: readonly Entry[];
   readonly reads: readonly ReadReady[];
   readonly refusals: readonly Refusal[];

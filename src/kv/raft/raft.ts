@@ -1,0 +1,424 @@
+import { assert } from '../../base/assert.js';
+import { type Configuration, NOBODY, type ReplicaId } from './configuration.js';
+import { encodeConfiguration } from './configuration-codec.js';
+import { Core, NOTHING_SAID, type RaftOptions, ROLE } from './core.js';
+import {
+  campaign,
+  onPreVote,
+  onPreVoteAnswer,
+  onTimeoutNow,
+  onVote,
+  onVoteAnswer,
+  standsByLeader,
+} from './election.js';
+import { forward, onPropose, onRefuse, propose } from './forwarding.js';
+import { followConfiguration, proposeChange, type WantedMembers } from './membership.js';
+import { MESSAGE, type Message } from './message.js';
+import { FEED, type Progress } from './progress.js';
+import { quiesceIfIdle, wake } from './quiescence.js';
+import {
+  askLeader,
+  confirmReads,
+  expireAskedReads,
+  leaseUntilMs,
+  onRead,
+  onReadAnswer,
+  takeRead,
+} from './reads.js';
+import { ENTRY, type HardState, type Ready, type SnapshotMeta } from './ready.js';
+import {
+  appendOwn,
+  commitByQuorum,
+  onAppend,
+  onAppendAnswer,
+  onHeartbeat,
+  onHeartbeatAnswer,
+  replicate,
+} from './replication.js';
+import { abortTransfer, beginTransfer, pursueTransfer } from './transfer.js';
+
+/** What was handed out and is not durable yet. */
+interface Outstanding {
+  readonly number: number;
+  lastIndex: number;
+  readonly term: number;
+  readonly vote: ReplicaId;
+}
+
+function isCampaign(message: Message): boolean {
+  return message.kind === MESSAGE.PRE_VOTE || (message.kind === MESSAGE.VOTE && !message.force);
+}
+
+export class Raft {
+  private readonly core: Core;
+  private outstanding: Outstanding[] = [];
+  private readyNumber = 0;
+  private snapshot: SnapshotMeta | undefined;
+
+  constructor(options: RaftOptions) {
+    this.core = new Core(options);
+  }
+
+  get id(): ReplicaId {
+    return this.core.id;
+  }
+
+  /** One of {@link ROLE}. */
+  get role(): number {
+    return this.core.role;
+  }
+
+  get term(): number {
+    return this.core.term;
+  }
+
+  /** {@link NOBODY} if it is not known. */
+  get leader(): ReplicaId {
+    return this.core.leader;
+  }
+
+  get isLeader(): boolean {
+    return this.core.isLeader;
+  }
+
+  /** No tick has anything to do until something comes. */
+  get isQuiescent(): boolean {
+    return this.core.isQuiescent;
+  }
+
+  get commitIndex(): number {
+    return this.core.log.commitIndex;
+  }
+
+  get lastIndex(): number {
+    return this.core.log.lastIndex;
+  }
+
+  /** In force, which is not to say committed. */
+  get configuration(): Configuration {
+    return this.core.log.configurations.current;
+  }
+
+  /** What was in force at an entry, or at the snapshot before the log. For the meta of a snapshot. */
+  configurationAt(index: number): Configuration {
+    return this.core.log.configurations.at(index);
+  }
+
+  /** Of a leader: what it knows of the others, itself among them. */
+  get progress(): ReadonlyMap<ReplicaId, Progress> {
+    return this.core.progress;
+  }
+
+  /** Whether a lease read would be answered at once. */
+  get hasLease(): boolean {
+    this.core.readClock();
+    return this.core.hasCommittedInTerm && this.core.nowMs < leaseUntilMs(this.core);
+  }
+
+  /** A message of the group. Whatever is wrong with it or out of date, it is ignored. */
+  step(message: Message): void {
+    const { core } = this;
+    if (message.to !== core.id || message.from === core.id || message.from === NOBODY) return;
+    core.readClock();
+    if (core.isQuiescent && !(message.kind === MESSAGE.HEARTBEAT && message.quiesce)) {
+      wake(core);
+      // The leader hears of it as well, and shows that it lives; if it does not, the next attempt finds no refusal.
+      if (isCampaign(message) && !core.isLeader) return;
+    }
+    if (!this.followTerm(message)) return;
+    this.dispatch(message);
+  }
+
+  /** Brings the own term up to the message's. False: the message is not for us any more. */
+  private followTerm(message: Message): boolean {
+    const { core } = this;
+    const { kind, term, from } = message;
+    if (kind === MESSAGE.PRE_VOTE) return true;
+    if (kind === MESSAGE.VOTE && !message.force && standsByLeader(core)) return false;
+    const isLeaders = kind === MESSAGE.APPEND || kind === MESSAGE.HEARTBEAT;
+    if (term > core.term) {
+      if (kind === MESSAGE.PRE_VOTE_ANSWER && message.granted) return true;
+      core.becomeFollower(term, isLeaders ? from : NOBODY);
+    } else if (term < core.term) {
+      return this.answerOld(message);
+    }
+    if (isLeaders) {
+      if (core.isLeader) return false;
+      if (core.leader !== from || core.role !== ROLE.FOLLOWER) core.becomeFollower(term, from);
+      core.heardLeader();
+    }
+    return true;
+  }
+
+  /** Tells who is behind what the term is; what does not depend on the term goes on. */
+  private answerOld({ kind, from: to }: Message): boolean {
+    const { id: from, term } = this.core;
+    if (kind === MESSAGE.APPEND || kind === MESSAGE.HEARTBEAT) {
+      this.core.send({ kind: MESSAGE.HEARTBEAT_ANSWER, from, to, term, round: 0 });
+    } else if (kind === MESSAGE.VOTE) {
+      this.core.send({ kind: MESSAGE.VOTE_ANSWER, from, to, term, granted: false });
+    }
+    return (
+      kind === MESSAGE.PROPOSE ||
+      kind === MESSAGE.READ ||
+      kind === MESSAGE.READ_ANSWER ||
+      kind === MESSAGE.REFUSE
+    );
+  }
+
+  private dispatch(message: Message): void {
+    const { core } = this;
+    switch (message.kind) {
+      case MESSAGE.APPEND:
+        return onAppend(core, message);
+      case MESSAGE.APPEND_ANSWER:
+        return onAppendAnswer(core, message);
+      case MESSAGE.HEARTBEAT:
+        return onHeartbeat(core, message);
+      case MESSAGE.HEARTBEAT_ANSWER:
+        return onHeartbeatAnswer(core, message);
+      case MESSAGE.PROPOSE:
+        return onPropose(core, message);
+      case MESSAGE.PRE_VOTE:
+        return onPreVote(core, message);
+      case MESSAGE.PRE_VOTE_ANSWER:
+        return onPreVoteAnswer(core, message);
+      case MESSAGE.VOTE:
+        return onVote(core, message);
+      case MESSAGE.VOTE_ANSWER:
+        return onVoteAnswer(core, message);
+      case MESSAGE.TIMEOUT_NOW:
+        return onTimeoutNow(core, message);
+      case MESSAGE.READ:
+        return onRead(core, message);
+      case MESSAGE.READ_ANSWER:
+        return onReadAnswer(core, message);
+      case MESSAGE.REFUSE:
+        return onRefuse(core, message);
+    }
+  }
+
+  /** Time has passed. Costs nothing while the group is quiet. */
+  tick(): void {
+    const { core } = this;
+    if (core.isQuiescent) return;
+    core.readClock();
+    if (core.askedReads.size > 0) expireAskedReads(core);
+    if (core.isLeader) this.tickLeader();
+    else if (core.nowMs - core.timerStartMs >= core.timeoutMs) campaign(core);
+  }
+
+  private tickLeader(): void {
+    const { core } = this;
+    const { heartbeatMs, electionTimeoutMaxMs } = core.timing;
+    if (core.nowMs - core.quorumHeardMs() >= electionTimeoutMaxMs) {
+      core.becomeFollower(core.term, NOBODY, 'quorum-lost');
+      return;
+    }
+    if (core.transferee !== NOBODY && core.nowMs >= core.transferEndMs) abortTransfer(core);
+    quiesceIfIdle(core);
+    if (!core.isQuiescent && core.nowMs - core.roundStartMs >= heartbeatMs) core.startRound();
+  }
+
+  /**
+   * Proposes a command. A follower passes it on to the leader; what is refused comes back in `Ready.refusals`. Neither
+   * says that it will not be done: a leader may lose its office with the entry in its log. Gives the index that the
+   * entry has if it is ever applied, or 0 if it was refused or passed on.
+   */
+  propose(session: number, sequence: number, data: Uint8Array): number {
+    this.begin();
+    return propose(this.core, session, sequence, data);
+  }
+
+  /** A linearizable read: `context`, unique among those without answer, comes back in `Ready.reads` or `refusals`. */
+  read(context: number, mode: 'index' | 'lease'): void {
+    this.begin();
+    const { core } = this;
+    if (core.isLeader) takeRead(core, core.id, context, mode === 'lease');
+    else if (core.leader === NOBODY) core.refuse('read', 0, context, 'not-leader');
+    else askLeader(core, context, mode === 'lease');
+  }
+
+  /**
+   * Changes who takes part, in whatever way; only at the leader, one change at a time. Done once the entry after the
+   * one whose index it gives (or after another leader's) is applied and the configuration is not joint any more.
+   */
+  change(wanted: WantedMembers, session: number, sequence: number): number {
+    this.begin();
+    return proposeChange(this.core, wanted, session, sequence);
+  }
+
+  transfer(to: ReplicaId): void {
+    this.begin();
+    beginTransfer(this.core, to);
+  }
+
+  /** Campaigns now, unless it stands by a leader. False if nothing came of it. */
+  campaign(): boolean {
+    const { core } = this;
+    core.readClock();
+    if (core.isLeader || !core.isVoter || (standsByLeader(core) && !core.isSoleVoter)) return false;
+    campaign(core);
+    return true;
+  }
+
+  /**
+   * The operator's last resort when a majority is lost for good: this replica goes on alone, as the only voter, with
+   * the log it has. **What the lost ones had acknowledged and this one has not is lost; if any of them lives on, there
+   * are two groups.** Others must join anew, under new ids. False, and nothing is done, while a leader is heard.
+   */
+  recoverAsSoleVoterAndLoseWhatOnlyOthersHave(): boolean {
+    const { core } = this;
+    core.readClock();
+    if (core.isLeader || standsByLeader(core)) return false;
+    const { id } = core;
+    core.logger.warn({ replica: id, term: core.term + 1, lastIndex: core.log.lastIndex }, 'quorum given up');
+    core.isQuiescent = false;
+    core.setTerm(core.term + 1, id);
+    core.beginLeadership();
+    core.termStartIndex = core.log.lastIndex + 1;
+    const configuration = { voters: [id], outgoing: [], learners: [] };
+    appendOwn(core, ENTRY.CONFIGURATION, 0, 0, encodeConfiguration(configuration));
+    core.alignProgress();
+    return true;
+  }
+
+  private begin(): void {
+    this.core.readClock();
+    if (this.core.isQuiescent) wake(this.core);
+    else this.core.busyMs = this.core.nowMs;
+  }
+
+  /** What there is to do; undefined if nothing. */
+  ready(): Ready | undefined {
+    const { core } = this;
+    core.readClock();
+    this.settle();
+    const { log } = core;
+    const hardState = this.takeHardState();
+    const { snapshot } = this;
+    this.snapshot = undefined;
+    const entries = log.handOut();
+    const applicable = core.isLeader && core.isSoleVoter ? log.lastIndex : log.commitIndex;
+    const committed = log.handOutApplicable(applicable, core.limits.applyBytesMax);
+    const isWritten = hardState !== undefined || snapshot !== undefined || entries.length > 0;
+    const isWaiting = isWritten || this.outstanding.length > 0;
+    const said = core.takeSaid(!isWaiting);
+    if (!isWritten && said === undefined && committed.length === 0) return undefined;
+    const number = ++this.readyNumber;
+    this.clampOutstanding();
+    if (isWritten)
+      this.outstanding.push({ number, lastIndex: log.lastIndex, term: core.term, vote: core.vote });
+    return { number, hardState, entries, snapshot, committed, ...(said ?? NOTHING_SAID) };
+  }
+
+  /** What was cut off the log before it became durable will not become so, even if the same comes again. */
+  private clampOutstanding(): void {
+    const last = this.core.log.takeTruncation() - 1;
+    for (const written of this.outstanding) if (written.lastIndex > last) written.lastIndex = last;
+  }
+
+  /** Draws the conclusions of all that came since the last ready, once for all of it. */
+  private settle(): void {
+    const { core } = this;
+    forward(core);
+    core.sendConfirmation();
+    if (!core.isLeader) return;
+    commitByQuorum(core);
+    followConfiguration(core);
+    if (!core.isLeader) return;
+    confirmReads(core);
+    pursueTransfer(core);
+    replicate(core);
+  }
+
+  private takeHardState(): HardState | undefined {
+    const { core } = this;
+    const { term, vote } = core;
+    if (term === core.handedTerm && vote === core.handedVote) return undefined;
+    core.handedTerm = term;
+    core.handedVote = vote;
+    return { term, vote, commit: core.log.commitIndex };
+  }
+
+  /** All readies up to this number are on disk for good. */
+  durable(number: number): void {
+    const { core, outstanding } = this;
+    let count = 0;
+    this.clampOutstanding();
+    while (count < outstanding.length && outstanding[count]!.number <= number) {
+      const { lastIndex, term, vote } = outstanding[count++]!;
+      core.log.durableIndex = Math.max(core.log.durableIndex, lastIndex);
+      core.durableTerm = term;
+      core.durableVote = vote;
+    }
+    if (count === 0) return;
+    outstanding.splice(0, count);
+    if (core.isLeader) commitByQuorum(core);
+    this.trim();
+  }
+
+  /** All entries up to `index` are applied. */
+  applied(index: number): void {
+    const { log } = this.core;
+    assert(index <= log.applyingIndex, 'only what was handed out is applied');
+    log.appliedIndex = Math.max(log.appliedIndex, index);
+  }
+
+  private trim(): void {
+    const { core } = this;
+    let keepAfter = core.log.lastIndex;
+    for (const { feed, match } of core.followers)
+      if (feed !== FEED.SNAPSHOT && match < keepAfter) keepAfter = match;
+    core.log.trim(keepAfter, core.limits.cacheBytesMax);
+  }
+
+  /**
+   * The driver has received a whole state. True: `Ready.snapshot` will put it in the place of what there is. False: it
+   * is not needed, since the log has or gets everything.
+   */
+  snapshotReceived(meta: SnapshotMeta): boolean {
+    const { core } = this;
+    const { log } = core;
+    core.readClock();
+    if (core.isLeader || meta.index <= log.commitIndex) return false;
+    if (log.term(meta.index) === meta.term) {
+      log.commitIndex = meta.index;
+      return false;
+    }
+    log.restore(meta);
+    this.snapshot = meta;
+    if (core.leader !== NOBODY) core.confirm(core.leader, meta.index);
+    return true;
+  }
+
+  /** How sending the state of entry `index` to a follower ended. */
+  snapshotSent(to: ReplicaId, index: number, ok: boolean): void {
+    const { core } = this;
+    const follower = core.progress.get(to);
+    core.readClock();
+    if (!core.isLeader || follower?.feed !== FEED.SNAPSHOT) return;
+    follower.probe();
+    if (ok) follower.next = Math.max(follower.next, index + 1);
+    // A failure is not tried again at once, but with the next heartbeat's answer.
+    else follower.isProbing = true;
+  }
+
+  /** The stored log begins after `index` now. */
+  compacted(index: number): void {
+    this.core.log.compact(index);
+    this.trim();
+  }
+
+  /** The transport cannot reach a replica; said of a dead store to all its groups. */
+  unreachable(id: ReplicaId): void {
+    const { core } = this;
+    core.readClock();
+    const follower = core.progress.get(id);
+    if (core.isLeader && follower?.feed === FEED.REPLICATE) follower.probe();
+    if (core.isLeader || core.leader !== id || !core.isQuiescent) return;
+    wake(core);
+    // The leader has had its time.
+    core.timerStartMs -= core.timing.electionTimeoutMinMs;
+  }
+}

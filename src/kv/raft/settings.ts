@@ -1,0 +1,63 @@
+/** All of one group must agree on them but for `tickMs`, `heartbeatMs` and `quiesceAfterMs`: leases count on the rest. */
+export interface RaftTiming {
+  /** About how often {@link Raft.tick} is called. */
+  readonly tickMs: number;
+  readonly heartbeatMs: number;
+  /** Nobody campaigns, and nobody votes for another, sooner than this after it heard the leader. */
+  readonly electionTimeoutMinMs: number;
+  /** Exclusive. A leader that has not heard a quorum for this long steps down. */
+  readonly electionTimeoutMaxMs: number;
+  /** The fraction by which any clock may run fast or slow; undefined: no leases, every read asks a quorum. */
+  readonly clockDriftMax: number | undefined;
+  /** A group without work for this long goes quiet; 0: never. */
+  readonly quiesceAfterMs: number;
+}
+
+export interface RaftLimits {
+  /** Of the entries in one append; one entry may be larger. */
+  readonly appendBytesMax: number;
+  /** Appends that one follower has not answered. */
+  readonly windowMessagesMax: number;
+  readonly windowBytesMax: number;
+  /** Proposals that are appended and not committed; one may exceed the bytes if there is no other. */
+  readonly uncommittedBytesMax: number;
+  readonly uncommittedCountMax: number;
+  /** Of the entries in `Ready.committed`. */
+  readonly applyBytesMax: number;
+  /** Reads that wait for their answer. */
+  readonly readsMax: number;
+  /** Of entries kept in memory for followers that lag. */
+  readonly cacheBytesMax: number;
+}
+
+export const RAFT_TIMING: RaftTiming = {
+  tickMs: 100,
+  heartbeatMs: 500,
+  electionTimeoutMinMs: 1_500,
+  electionTimeoutMaxMs: 3_000,
+  clockDriftMax: 0.05,
+  quiesceAfterMs: 3_000,
+};
+
+export const RAFT_LIMITS: RaftLimits = {
+  appendBytesMax: 256 * 1024,
+  windowMessagesMax: 64,
+  windowBytesMax: 4 * 1024 * 1024,
+  uncommittedBytesMax: 16 * 1024 * 1024,
+  uncommittedCountMax: 4_096,
+  applyBytesMax: 4 * 1024 * 1024,
+  readsMax: 4_096,
+  cacheBytesMax: 4 * 1024 * 1024,
+};
+
+/** What an entry counts for in all limits: its data and about what its fields take. */
+export const ENTRY_OVERHEAD_BYTES = 32;
+
+/**
+ * How long a quorum's answer vouches for the leader, by the leader's clock: while its slow clock and a voter's fast one
+ * measure this and the shortest election timeout, the leader's time is up first.
+ */
+export function leaseMs({ electionTimeoutMinMs, clockDriftMax }: RaftTiming): number {
+  if (clockDriftMax === undefined) return 0;
+  return (electionTimeoutMinMs * (1 - clockDriftMax)) / (1 + clockDriftMax);
+}

@@ -55,6 +55,7 @@ function scenario(name: string, act: () => Promise<string>): void {
   });
 }
 
+const placesOf = (nodes: readonly NetnsNode[]) => nodes.map(({ place }) => place);
 const others = (...without: NetnsNode[]) => fleet.nodes.filter(node => !without.includes(node));
 
 describe.skipIf(forbidden !== undefined)('five nodes in network namespaces', () => {
@@ -83,7 +84,9 @@ describe.skipIf(forbidden !== undefined)('five nodes in network namespaces', () 
     scenario('kill -9 of one', killOne);
     scenario('SIGSTOP of one for 20 s', pauseOne);
     scenario('cut into 2 and 3', cutInTwo);
+    scenario('cut into 2 and 1, with no seed left', cutWithoutSeeds);
     scenario('cut in one direction', cutOneWay);
+    scenario('a firewall that lets only TCP, then only UDP through to one', cutOneProtocol);
     scenario('a link that flaps', flap);
     scenario('20 % loss everywhere for 30 s', loseSome);
     scenario("another machine takes a dead one's address", reuseAddress);
@@ -121,7 +124,6 @@ async function cutInTwo(): Promise<string> {
   const ids = await fleet.ids();
   const atMs = Date.now();
   const [left, right] = [fleet.nodes.slice(0, 2), fleet.nodes.slice(2)];
-  const placesOf = (nodes: readonly NetnsNode[]) => nodes.map(({ place }) => place);
   await fleet.network.cut(placesOf(left), placesOf(right));
   const apart = await Promise.all([fleet.agree(left, APART_MS, right), fleet.agree(right, APART_MS, left)]);
   // At once, while what each half has just told of the other is still fresh and crosses the healed cut.
@@ -135,6 +137,24 @@ async function cutInTwo(): Promise<string> {
   expect(fleet.losses(atMs).sort(), 'each is lost once').toEqual(across('failed').sort());
   expect(fleet.joins(atMs).sort(), 'each comes back once').toEqual(across('joined').sort());
   return `halves see only themselves after ${apart.map(seconds).join(' and ')}; one cluster ${seconds(healed)} after the heal`;
+}
+
+/** Both seeds are dead for good, so that the parts have nothing to find each other by but what they remember. */
+async function cutWithoutSeeds(): Promise<string> {
+  const [seeds, [one, ...rest]] = [fleet.nodes.slice(0, 2), fleet.nodes.slice(2)];
+  const [left, right] = [[one!], rest];
+  await Promise.all(seeds.map(node => node.kill9()));
+  await fleet.agree([...left, ...right], APART_MS, seeds);
+  const atMs = Date.now();
+  await fleet.network.cut(placesOf(left), placesOf(right));
+  const alone = await Promise.all([
+    fleet.agree(left, APART_MS, [...seeds, ...right]),
+    fleet.agree(right, APART_MS, [...seeds, ...left]),
+  ]);
+  await fleet.network.heal();
+  const healed = await fleet.agree([...left, ...right], HEALED_MS, seeds);
+  expect(fleet.losses(atMs), 'each is lost once').toHaveLength(2 * left.length * right.length);
+  return `parts see only themselves after ${alone.map(seconds).join(' and ')}; one cluster ${seconds(healed)} after the heal`;
 }
 
 /** `deaf` hears nothing from `unheard`, which hears all that `deaf` says. */
@@ -158,6 +178,31 @@ async function cutOneWay(): Promise<string> {
   });
   expect(fleet.losses(atMs)).toEqual([]);
   return `named by the doctor after ${seconds(named)}, nobody evicted; no finding ${seconds(well)} after the heal`;
+}
+
+async function cutOneProtocol(): Promise<string> {
+  const [asked, walled] = [fleet.nodes[0]!, fleet.nodes[3]!];
+  const atMs = Date.now();
+  const named: number[] = [];
+  for (const [protocol, words] of [
+    [
+      'udp',
+      `${walled.name} (${walled.place.ip}:4800) is in the cluster, but TCP alone reaches it, UDP does not`,
+    ],
+    ['tcp', `UDP reaches ${walled.name} (${walled.place.ip}:4800), TCP does not (no answer)`],
+  ] as const) {
+    await fleet.network.block(protocol, walled.place, placesOf(others(walled)));
+    named.push(
+      await eventually(DOCTOR_MS, async () => {
+        expect(await asked.findings()).toContainEqual(expect.stringContaining(words));
+      }),
+    );
+    await fleet.network.heal();
+    await eventually(DOCTOR_MS, async () => expect(await asked.findings()).toEqual([]));
+  }
+  await fleet.agree(fleet.nodes, 0);
+  expect(fleet.losses(atMs)).toEqual([]);
+  return `named by the doctor after ${named.map(seconds).join(' and ')}, nobody evicted`;
 }
 
 /** A link of one pair that comes and goes; all others are whole. */

@@ -104,6 +104,13 @@ export class Network {
     for (const { ip } of sources) await iptablesIn(namespace, '-A', 'INPUT', '-s', ip, '-j', 'DROP');
   }
 
+  /** Nothing of that protocol passes between `place` and the others, in either direction. */
+  async block(protocol: 'udp' | 'tcp', place: Place, others: readonly Place[]): Promise<void> {
+    const drop = (at: Place, from: Place) =>
+      iptablesIn(at.namespace, '-A', 'INPUT', '-s', from.ip, '-p', protocol, '-j', 'DROP');
+    for (const other of others) await Promise.all([drop(place, other), drop(other, place)]);
+  }
+
   /** Cuts both directions between the two groups. */
   async cut(left: readonly Place[], right: readonly Place[]): Promise<void> {
     await Promise.all([

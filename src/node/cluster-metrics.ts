@@ -147,6 +147,27 @@ function networkMetrics({ machine, driver }: ClusterSources): CollectedMetric[] 
         [{ outcome: 'dropped' }, counters.tooLarge],
       ],
     ),
+    family('counter', 'refused_connections_total', 'Connections of others that were turned away.', () => {
+      const stats = driver.stats();
+      return [
+        [{ reason: 'tls' }, stats?.tlsFailed ?? 0],
+        [{ reason: 'crowded' }, stats?.inboundCrowdedOut ?? 0],
+        [{ reason: 'no_packet' }, stats?.inboundDropped ?? 0],
+      ];
+    }),
+    family(
+      'counter',
+      'send_failures_total',
+      'Packets that did not leave, and names that did not resolve.',
+      () => {
+        const stats = driver.stats();
+        return [
+          [{ reason: 'datagram' }, stats?.datagramErrors ?? 0],
+          [{ reason: 'stream' }, stats?.streamPacketsLost ?? 0],
+          [{ reason: 'name' }, stats?.namesFailed ?? 0],
+        ];
+      },
+    ),
     family('gauge', 'streams', 'Open connections of the cluster.', () => {
       const stats = driver.stats();
       return [

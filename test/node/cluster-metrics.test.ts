@@ -1,8 +1,9 @@
+import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Env } from '../../src/base/env.js';
+import type { Closable } from '../../src/base/scope.js';
 import { type Cluster, makeCluster } from '../../src/node/cluster.js';
 import { loadConfig } from '../../src/node/config.js';
-import type { HttpListener } from '../../src/node/http.js';
 import { openMetricsServer } from '../../src/node/metrics-server.js';
 import { freePort } from '../e2e/broker.js';
 
@@ -13,7 +14,7 @@ const env: Env = {
   random: { u32: () => Math.floor(Math.random() * 2 ** 32) },
 };
 
-let opened: (Cluster | HttpListener)[] = [];
+let opened: Closable[] = [];
 afterEach(async () => {
   for (const one of opened.reverse()) await one.close();
   opened = [];
@@ -51,6 +52,12 @@ describe('shoalmq_cluster_*', () => {
     const names = series.map(line => line.slice(0, line.lastIndexOf(' ')));
     expect(new Set(names).size).toBe(names.length);
     for (const line of series) expect(line).toMatch(/^[a-z_]+(\{([a-z]+="[a-z_]+",?)+\})? \d+$/);
+    const stranger = connect(port, '127.0.0.1').on('error', nothing).end('GET / HTTP/1.1\r\n\r\n');
+    opened.push({ close: async () => void stranger.destroy() });
+    await expect
+      .poll(scrape, { timeout: 10_000 })
+      .toContain('shoalmq_cluster_refused_connections_total{reason="no_packet"} 1\n');
+    expect(text).toContain('shoalmq_cluster_send_failures_total{reason="stream"} 0\n');
     await cluster.leave();
     const left = await scrape();
     expect(left).toContain('shoalmq_cluster_member 0\n');

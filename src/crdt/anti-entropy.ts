@@ -17,7 +17,7 @@ import type { Dot } from './origin.js';
 import { Reconciliation } from './reconciliation.js';
 
 /** Most neighbours of one replicator; a mesh has some dozen. */
-export const NEIGHBOURS_MAX = 256;
+const NEIGHBOURS_MAX = 256;
 const BITS = 31;
 
 export interface Send {

@@ -84,8 +84,8 @@ export type CrdtMessage =
   | RepairMessage;
 
 /** Most numbers in one array of a message, and most entries in one. */
-export const MESSAGE_NUMBERS_MAX = 65_536;
-export const MESSAGE_ENTRIES_MAX = 4_096;
+const MESSAGE_NUMBERS_MAX = 65_536;
+const MESSAGE_ENTRIES_MAX = 4_096;
 export const BUCKETS_MIN = 16;
 export const BUCKETS_MAX = 1_024;
 

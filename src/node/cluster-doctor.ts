@@ -35,7 +35,7 @@ export interface Patient extends Known {
 }
 
 /** Clocks that differ by more are told of, milliseconds. */
-export const SKEW_MS_MAX = 2_000;
+const SKEW_MS_MAX = 2_000;
 
 /** Refusals that are older are history: who was refused asks again twice a minute. */
 const REFUSAL_AGE_MS_MAX = 120_000;

@@ -6,7 +6,7 @@ import type { HostRecord } from './message.js';
  * Incarnations and sequence numbers as the wire holds them. What is larger is held as the largest, and so are times
  * above 2^53: whatever somebody has talked a host into, its packets must not become unreadable.
  */
-export const U32_MAX = 0xffff_ffff;
+const U32_MAX = 0xffff_ffff;
 
 /** Largest incarnation: one below the wire's limit, since a ping carries the suspected one plus one. */
 export const INCARNATION_MAX = U32_MAX - 1;

@@ -16,7 +16,7 @@ import { SortedIds } from './sorted-ids.js';
 import type { View } from './view.js';
 
 /** Evictions that the map remembers; the one that writes another removes the oldest. */
-export const EVICTIONS_MAX = 256;
+const EVICTIONS_MAX = 256;
 
 /** Hosts with which records are compared directly after a join, and for how long, milliseconds. */
 const CONTACTS_MAX = 8;

@@ -31,7 +31,7 @@ const LAST_REMINDERS: readonly number[] = [3, 1.5];
 const ACCUSERS_MAX = CONFIRMATIONS + 1;
 
 /** Shortest time from suspicion to failure, for a cluster of `hosts`, milliseconds (memberlist's scale: log10). */
-export function suspicionMinMs(hosts: number, probeIntervalMs: number): number {
+function suspicionMinMs(hosts: number, probeIntervalMs: number): number {
   return SUSPICION_MULTIPLIER * Math.max(1, Math.log10(hosts)) * probeIntervalMs;
 }
 

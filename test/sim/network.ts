@@ -8,7 +8,7 @@ import { Stream } from './stream.js';
 import type { World } from './world.js';
 
 /** What a packet costs beside its own bytes: IPv4 and UDP. */
-export const DATAGRAM_HEADER_BYTES = 28;
+const DATAGRAM_HEADER_BYTES = 28;
 
 export interface LinkSettings {
   /** One way, milliseconds. */

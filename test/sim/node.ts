@@ -13,7 +13,7 @@ export interface Process {
 }
 
 /** Wall clock of the world's beginning: Friday, 2 January 2026, noon UTC. */
-export const EPOCH_MS = Date.UTC(2026, 0, 2, 12);
+const EPOCH_MS = Date.UTC(2026, 0, 2, 12);
 
 /** What the kernel keeps for a process that does not read: about Linux's default socket buffers. */
 const HELD_DATAGRAM_BYTES_MAX = 212_992;

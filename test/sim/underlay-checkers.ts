@@ -114,7 +114,7 @@ export class ViewReplay {
   }
 }
 
-export function isSameRecord(left: HostRecord, right: HostRecord): boolean {
+function isSameRecord(left: HostRecord, right: HostRecord): boolean {
   return (
     left.id === right.id &&
     left.incarnation === right.incarnation &&

@@ -7,7 +7,7 @@ import type { GoneReason, HostRecord, Message, Packet } from '../../src/underlay
 const u32 = fc.nat({ max: 0xffff_ffff });
 const incarnation = fc.nat({ max: 0xffff_0000 });
 const integer = fc.maxSafeNat();
-export const hostId = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
+const hostId = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
 const ms = fc.oneof(
   fc.maxSafeNat(),
   fc.double({ min: 0, max: 2 ** 50, noNaN: true, noDefaultInfinity: true }),
@@ -46,7 +46,7 @@ const hashRanges = fc.uniqueArray(u32, { maxLength: 10 }).map(bounds => {
 });
 const sequence = fc.integer({ min: 1, max: 2 ** 40 });
 
-export const crdtMessage: fc.Arbitrary<CrdtMessage> = fc.oneof(
+const crdtMessage: fc.Arbitrary<CrdtMessage> = fc.oneof(
   fc.record({ kind: fc.constant('delta' as const), seq: sequence, entries, dropped }),
   fc.record({ kind: fc.constant('ack' as const), seq: sequence }),
   fc.record({ kind: fc.constant('root' as const), low: u32, high: u32, count: u32 }),

@@ -1,10 +1,10 @@
 import { createHash, createSecretKey, hkdfSync, type KeyObject, scryptSync } from 'node:crypto';
 import { ShoalError } from '../../base/errors.js';
 
-export const KEY_BYTES = 32;
+const KEY_BYTES = 32;
 
 /** Shortest pass phrase, characters. */
-export const PASS_PHRASE_MIN = 16;
+const PASS_PHRASE_MIN = 16;
 
 /** 32 MiB and about 0.1 s for each guess, and once for us at start. */
 const SCRYPT = { N: 32_768, r: 8, p: 1, maxmem: 67_108_864 } as const;

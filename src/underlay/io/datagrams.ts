@@ -5,7 +5,7 @@ import { formatAddress, parseAddress, plainIp } from './address.js';
 import type { NameCache } from './name-cache.js';
 
 /** What the kernel does not take at once; above that, datagrams are dropped. */
-export const SEND_QUEUE_BYTES_MAX = 4_194_304;
+const SEND_QUEUE_BYTES_MAX = 4_194_304;
 
 /** Asked of the kernel, which may give less: a thousand hosts may join through one seed at once. */
 const RECEIVE_BUFFER_BYTES = 4_194_304;

@@ -10,7 +10,7 @@ export const NAME_FAILED_MS = 3_000;
 export const NAMES_MAX = 4_096;
 
 /** Lookups under way at a time: they occupy the few threads that files and cryptography share with them. */
-export const LOOKUPS_MAX = 4;
+const LOOKUPS_MAX = 4;
 
 /** Who waits for one name. */
 const WAITING_MAX = 256;

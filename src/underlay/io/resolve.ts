@@ -19,14 +19,14 @@ import { formatAddress, parseAddress, plainIp } from './address.js';
  * keeps the addresses of its last good answer, is told in one log line a minute, and is never given up.
  */
 
-export const DEFAULT_PORT = 4_800;
+const DEFAULT_PORT = 4_800;
 
 /** Between two rounds of lookups, and between two while some name does not resolve. */
-export const RESOLVE_INTERVAL_MS = 30_000;
+const RESOLVE_INTERVAL_MS = 30_000;
 export const RESOLVE_RETRY_MS = 5_000;
 
 /** Addresses that one seed gives at most; a DNS answer is not ours to trust. */
-export const ADDRESSES_PER_SEED_MAX = 256;
+const ADDRESSES_PER_SEED_MAX = 256;
 
 const LOG_INTERVAL_MS = 60_000;
 const SRV_TARGETS_MAX = 64;

@@ -7,7 +7,7 @@ import { type LinkOwner, StreamLink } from './stream-link.js';
 import type { StreamSecurity } from './stream-tls.js';
 
 /** Outgoing connections at a time; above that, the idle one that was used earliest makes room. */
-export const LINKS_MAX = 1_024;
+const LINKS_MAX = 1_024;
 
 /** What waits or is under way to all addresses together. */
 export const POOL_BYTES_MAX = 67_108_864;

@@ -1,6 +1,14 @@
 import type { Configuration, ReplicaId } from '../../src/kv/raft/configuration.js';
-import { ENTRY, type Entry, type HardState, type SnapshotMeta, type StoredLog } from '../../src/kv/raft/ready.js';
-import { Registers } from './kv-registers.js';
+import { decodeConfiguration } from '../../src/kv/raft/configuration-codec.js';
+import {
+  ENTRY,
+  type Entry,
+  type HardState,
+  type SnapshotMeta,
+  type StoredLog,
+} from '../../src/kv/raft/ready.js';
+import { mix, Registers } from './kv-registers.js';
+import { Sessions } from './kv-sessions.js';
 
 /** The state of a replica as it is sent to another one. */
 export interface State {
@@ -85,6 +93,11 @@ export class ReplicaStorage implements StoredLog {
     return this.snapshot.index + this.#entries.length;
   }
 
+  /** Of all that replicas must agree on. */
+  get hash(): number {
+    return mix(this.registers.hash, this.sessions.hash);
+  }
+
   get length(): number {
     return this.#entries.length;
   }
@@ -153,7 +166,7 @@ export class ReplicaStorage implements StoredLog {
 
   #apply(entry: Entry): void {
     this.applied = entry.index;
-    if (entry.kind === ENTRY.CONFIGURATION) this.configuration = decodeConfiguration(entry.data);
+    if (entry.kind === ENTRY.CONFIGURATION) this.configuration = decodeConfiguration(entry.data)!;
     if (entry.kind === ENTRY.EMPTY) return;
     const isNew = this.sessions.apply(entry);
     if (isNew && entry.kind === ENTRY.COMMAND) this.registers.apply(entry);
@@ -165,7 +178,7 @@ export class ReplicaStorage implements StoredLog {
     if (count <= 0) return;
     let { configuration } = this.snapshot;
     for (const entry of this.#entries.slice(0, count))
-      if (entry.kind === ENTRY.CONFIGURATION) configuration = decodeConfiguration(entry.data);
+      if (entry.kind === ENTRY.CONFIGURATION) configuration = decodeConfiguration(entry.data)!;
     const meta = { index, term: this.term(index)!, configuration };
     this.#base = this.chain(index)!;
     this.#entries.splice(0, count);

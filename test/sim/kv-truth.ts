@@ -40,6 +40,11 @@ export class GroupTruth {
     return this.#committed.length;
   }
 
+  /** How many terms had a leader. */
+  get terms(): number {
+    return this.#leaders.size;
+  }
+
   /** To be called whenever a replica may have become leader. */
   leads(storage: ReplicaStorage, term: number): void {
     const { replica } = storage;
@@ -100,20 +105,19 @@ export class GroupTruth {
       );
   }
 
-  /** The replica has applied the entry; `isNew` when it was not taken for a repetition. */
-  applied(storage: ReplicaStorage, { index, session, sequence }: Entry, isNew: boolean): void {
-    const hash = mix(storage.registers.hash, storage.sessionsHash);
+  /** The replica has applied the entry, which gave a state of this hash; `isNew` when it was not taken for a repetition. */
+  applied(replica: ReplicaId, hash: number, { index, session, sequence }: Entry, isNew: boolean): void {
     const known = this.#states[index];
     if (known === undefined) this.#states[index] = hash;
     else if (known !== hash)
-      this.#fail(`replicas differ: the state of ${storage.replica} at ${index} is not that of others there`);
+      this.#fail(`replicas differ: the state of ${replica} at ${index} is not that of others there`);
     if (!isNew || session === 0) return;
     const key = `${session}/${sequence}`;
     const at = this.#appliedAt.get(key);
     if (at === undefined) this.#appliedAt.set(key, index);
     else if (at !== index)
       this.#fail(
-        `applied twice: operation ${sequence} of session ${session}, at ${at} and by ${storage.replica} at ${index}`,
+        `applied twice: operation ${sequence} of session ${session}, at ${at} and by ${replica} at ${index}`,
       );
   }
 
@@ -132,15 +136,13 @@ export class GroupTruth {
     const { replica, hardState } = write;
     const { term, vote, commit } = hardState;
     const commitBefore = this.#durableCommit.get(replica) ?? 0;
-    if (commit < commitBefore)
-      this.#fail(`commit of ${replica} goes back from ${commitBefore} to ${commit}`);
+    if (commit < commitBefore) this.#fail(`commit of ${replica} goes back from ${commitBefore} to ${commit}`);
     this.#durableCommit.set(replica, commit);
     if (vote === 0) return;
     const key = `${replica}/${term}`;
     const known = this.#votes.get(key);
     if (known === undefined) this.#votes.set(key, vote);
-    else if (known !== vote)
-      this.#fail(`${replica} voted in term ${term} for ${known} and then for ${vote}`);
+    else if (known !== vote) this.#fail(`${replica} voted in term ${term} for ${known} and then for ${vote}`);
   }
 
   #fail(words: string): never {

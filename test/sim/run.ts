@@ -4,6 +4,7 @@
  */
 import { SingleBar } from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { KV_SCENARIOS, playKv } from './kv-scenarios.js';
 import { OVERLAY_SCENARIOS, playOverlay } from './overlay-scenarios.js';
 import { type Outcome, play, SCENARIOS } from './underlay-scenarios.js';
 import { table, tablePlays } from './underlay-table.js';
@@ -25,6 +26,23 @@ const SUITES: Readonly<Record<string, readonly Playable[]>> = {
   overlay: OVERLAY_SCENARIOS.map(one => ({
     ...one,
     play: (settings, follow) => playOverlay(one, settings, follow),
+  })),
+  kv: KV_SCENARIOS.map(one => ({
+    ...one,
+    // The seed decides how many stores there are.
+    hosts: 0,
+    hostsMin: 0,
+    play: ({ hosts, seed, isTraced, isEncoded }, follow) =>
+      playKv(
+        one,
+        {
+          seed,
+          ...(hosts === 0 ? {} : { stores: hosts }),
+          ...(isTraced === undefined ? {} : { isTraced }),
+          ...(isEncoded === undefined ? {} : { isEncoded }),
+        },
+        follow,
+      ),
   })),
 };
 
@@ -67,12 +85,17 @@ const OVERLAY_HELP = OVERLAY_SCENARIOS.filter(({ name }) => !SCENARIOS.some(one 
   .map(({ name, about }) => `  ${name.padEnd(16)}${about}`)
   .join('\n');
 
+const KV_HELP = KV_SCENARIOS.map(({ name, about }) => `  ${name.padEnd(16)}${about}`).join('\n');
+
 const HELP = `
 Scenarios of the suite underlay:
 ${SCENARIO_HELP}
 
 The suite overlay plays them with applications on all hosts, which register, share maps and send messages, and has:
 ${OVERLAY_HELP}
+
+The suite kv plays Raft groups on stores with disks, and checks what clients are answered:
+${KV_HELP}
 
 A run is decided by its seed: a failure names the command that repeats it. Its trace shows the last packets ("->" a
 datagram, "=>" a stream) and all that people would ask about: starts, deaths, cuts, and each change of a host's view.
@@ -119,7 +142,8 @@ function parse(): Options {
 
 function again(suite: string, scenario: string, hosts: number, seed: number, flags: string): string {
   const which = suite === 'underlay' ? '' : `--suite ${suite} `;
-  return `npm run sim -- ${which}--scenario ${scenario} --hosts ${hosts} --seed ${seed}${flags}`;
+  const size = hosts === 0 ? '' : ` --hosts ${hosts}`;
+  return `npm run sim -- ${which}--scenario ${scenario}${size} --seed ${seed}${flags}`;
 }
 
 function tellFailure(what: string, command: string, outcome: Outcome): void {
@@ -164,7 +188,7 @@ function playAll(options: Options): number {
 function playOne(scenario: Playable, seed: number, options: Options): boolean {
   const { codec, thorough, trace } = options;
   const hosts = options.hosts ?? scenario.hosts;
-  const what = `${scenario.name} of ${hosts} hosts, seed ${seed}`;
+  const what = `${scenario.name}${hosts === 0 ? '' : ` of ${hosts} hosts`}, seed ${seed}`;
   const startMs = performance.now();
   const settings = {
     hosts,

@@ -101,6 +101,8 @@ async function checkConfig(options: ConfigOptions): Promise<void> {
   readClusterKeys(config);
   readTls(config, 'cluster');
   readTls(config, 'rpc');
+  const { checkListenerFiles } = await import('./node/listeners.js');
+  await checkListenerFiles(config);
   const clock = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
   const log = createLog(config.log, 'main');
   const auth = await openAuth(config, { clock, log, random: { u32: () => 0 } });

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { ShoalError } from '../base/errors.js';
 import { listenTcp } from '../mqtt/io/tcp.js';
 import { listenTls } from '../mqtt/io/tls.js';
-import type { TlsFiles } from '../mqtt/io/tls-files.js';
+import { checkTlsFiles, type TlsFiles } from '../mqtt/io/tls-files.js';
 import type { Accept, Listener, Places } from '../mqtt/transport.js';
 import type { Config } from './config.js';
 import type { Opened } from './mqtt-worker.js';
@@ -40,6 +40,12 @@ export async function openListeners(
     throw error;
   }
   return listeners;
+}
+
+/** Makes sure that what TLS listeners are to show can be read and belongs together. Throws SHOAL_TLS_CERTIFICATE. */
+export async function checkListenerFiles(config: Config): Promise<void> {
+  for (const kind of ['tls', 'wss'] as const)
+    if (config.listeners[kind].enabled) await checkTlsFiles(await tlsFiles(config, kind));
 }
 
 async function open(
@@ -115,7 +121,17 @@ async function tlsFiles(config: Config, kind: 'tls' | 'wss'): Promise<TlsFiles> 
       'SHOAL_TLS_CERTIFICATE',
       `listeners.${kind} is enabled without listeners.${kind}.certFile and listeners.${kind}.keyFile`,
     );
-  const passphrase =
-    passphraseFile === undefined ? undefined : (await readFile(passphraseFile, 'utf8')).trimEnd();
+  const passphrase = passphraseFile === undefined ? undefined : await readPassphrase(passphraseFile);
   return { keyFile, certificateFile: certFile, authorityFile: caFile, passphrase };
+}
+
+async function readPassphrase(file: string): Promise<string> {
+  try {
+    return (await readFile(file, 'utf8')).trimEnd();
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? 'unreadable';
+    throw new ShoalError('SHOAL_TLS_CERTIFICATE', `tls: cannot read the passphrase file ${file} (${code})`, {
+      cause,
+    });
+  }
 }

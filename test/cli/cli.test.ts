@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/node/config.js';
@@ -78,6 +79,20 @@ describe('check-config', () => {
     ],
     [['--set', 'auth.passwordFile=none'], 'SHOAL_AUTH_FILE: cannot read none'],
     [['--set', 'auth.plugin=none.mjs'], 'SHOAL_AUTH_PLUGIN: cannot load none.mjs'],
+    [
+      [
+        ...['--set', 'listeners.tls.enabled=true', '--set', 'listeners.tls.certFile=none.pem'],
+        ...['--set', `listeners.tls.keyFile=${fileURLToPath(import.meta.url)}`],
+      ],
+      'SHOAL_TLS_CERTIFICATE: tls: cannot read the certificate file none.pem (ENOENT)',
+    ],
+    [
+      [
+        ...['--set', 'listeners.tls.enabled=true', '--set', 'listeners.tls.certFile=c.pem'],
+        ...['--set', 'listeners.tls.keyFile=k.pem', '--set', 'listeners.tls.passphraseFile=none.txt'],
+      ],
+      'SHOAL_TLS_CERTIFICATE: tls: cannot read the passphrase file none.txt (ENOENT)',
+    ],
   ])('refuses %j in one line with a remedy', async (args, message) => {
     const { code, stderr } = await run(['check-config', ...args]);
     expect(code).toBe(1);
@@ -96,6 +111,8 @@ describe('config-keys', () => {
     const lines = stdout.trimEnd().split('\n');
     expect(lines.slice(0, 2)).toEqual(['| key | default | takes | meaning |', '| --- | --- | --- | --- |']);
     for (const line of lines) expect(line.match(/(?<!\\)\|/g), line).toHaveLength(5);
+    const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+    expect(readme).toContain(`<!-- config:begin -->\n${stdout}<!-- config:end -->`);
   });
 
   it('does not mind a reader that leaves', async () => {

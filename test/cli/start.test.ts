@@ -56,7 +56,7 @@ describe('shoalmq start', () => {
     const command = start('log.format=json');
     await command.waitFor(/^ws .*\n/m);
     command.child.kill('SIGHUP');
-    await command.waitFor(/SIGHUP: password/, 'stderr');
+    await command.waitFor(/SIGHUP: files of passwords/, 'stderr');
     command.child.kill('SIGTERM');
     expect(await command.outcome()).toMatchObject({ code: 0 });
   });
@@ -89,12 +89,14 @@ describe('shoalmq start', () => {
     expect(stderr).toMatch(/^shoalmq: SHOAL_INSECURE_LISTENER: listeners\.ws [^\n]+\n$/);
   });
 
-  it('says in one line that a certificate is missing', async () => {
-    const tls = ['enabled=true', 'port=0', 'certFile=none.pem', 'keyFile=none.key'].map(
-      entry => `listeners.tls.${entry}`,
-    );
+  it.each([
+    ['key', ['certFile=none.pem', 'keyFile=none.key']],
+    ['passphrase', ['certFile=c.pem', 'keyFile=c.key', 'passphraseFile=none.txt']],
+  ])('says in one line that the file of a %s is missing', async (what, files) => {
+    const tls = ['enabled=true', 'port=0', ...files].map(entry => `listeners.tls.${entry}`);
     const { code, stderr } = await start(...tls, 'log.level=silent').outcome();
     expect(code).toBe(1);
     expect(stderr).toMatch(/^shoalmq: SHOAL_TLS_CERTIFICATE: [^\n]+ Remedy: [^\n]+\n$/);
+    expect(stderr).toContain(`cannot read the ${what} file none.`);
   });
 });

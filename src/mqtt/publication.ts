@@ -27,9 +27,11 @@ export class Publication {
   properties: Buffer = NO_BYTES;
   propertiesStart = 0;
   propertiesEnd = 0;
-  /** The PUBLISH as received, where it may be sent on at QoS 0 as it is; passEnd 0 when not. */
+  /** The PUBLISH as received, where it may be sent on in these bytes; passEnd 0 when not. */
   passStart = 0;
   passEnd = 0;
+  /** Where its packet id is, to be overwritten with the receiver's; 0 for one of QoS 0. */
+  passIdAt = 0;
   passIsV5 = false;
 
   /** Packet id of a QoS 1 or 2 PUBLISH that is to be acknowledged; 0 none. */

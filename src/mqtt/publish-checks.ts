@@ -40,7 +40,7 @@ export function isUtf8Payload(view: PublishView): boolean {
   return Buffer.from(payload.toString('utf8'), 'utf8').equals(payload);
 }
 
-/** Where the received packet ends if it may be sent on at QoS 0 as it is, else 0. */
+/** Where the received packet ends if its bytes may be sent on, else 0. */
 export function passThroughEnd(view: PublishView): number {
-  return canPassThrough(view, view.version, view.retain) ? view.packetEnd : 0;
+  return canPassThrough(view, view.version, view.qos, view.retain) ? view.packetEnd : 0;
 }

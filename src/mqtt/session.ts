@@ -465,6 +465,7 @@ function fill(publication: Publication, view: PublishView, topic: Topic, nowMs: 
   publication.passIsV5 = view.version === 5;
   publication.passStart = view.packetStart;
   publication.passEnd = passThroughEnd(view);
+  publication.passIdAt = view.qos === 0 ? 0 : view.topicEnd;
 }
 
 function sameBytes(copy: Buffer, bytes: Buffer, start: number, end: number): boolean {

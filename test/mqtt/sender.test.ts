@@ -114,6 +114,33 @@ describe('sender', () => {
     expect(counters.values[DELIVERIES]).toBe(3);
   });
 
+  it('passes a QoS 1 or 2 packet on in its own bytes, once, with the packet id of the first receiver', () => {
+    const publication = message('t', 'hi');
+    const came = Buffer.from([0x3d, 7, 0, 1, 0x74, 0x12, 0x34, 0x68, 0x69]); // DUP, QoS 2, RETAIN, id 0x1234
+    const packet = Buffer.from(came);
+    Object.assign(publication, { buffer: packet, qos: 2, retain: true, passIdAt: 5 });
+    publication.payloadStart = 7;
+    publication.payloadEnd = publication.passEnd = 9;
+    const [first, recent, same, other, plain] = [4, 5, 3, 4, 4].map(
+      version => new Client(version as 3 | 4 | 5),
+    );
+    sender.send(publication, recent!, 2, 7, 0, 0, null);
+    expect(packet).toEqual(came); // MQTT 5 has another form
+    sender.send(publication, first!, 1, 0xabcd, 0, 0, null);
+    sender.send(publication, same!, 1, 0xabcd, 0, 0, null);
+    sender.send(publication, other!, 2, 9, 1, 1, null);
+    sender.send(publication, plain!, 0, 0, 0, 0, null);
+    outbox.flush();
+    expect(first!.written[0]!.buffer).toBe(packet.buffer);
+    expect(same!.written[0]!.buffer).toBe(packet.buffer);
+    expect(packet).toEqual(Buffer.from([0x32, 7, 0, 1, 0x74, 0xab, 0xcd, 0x68, 0x69]));
+    const hi = { topic: 't', payload: Buffer.from('hi') };
+    expect(first!.packets).toMatchObject([{ ...hi, qos: 1, dup: false, retain: false, messageId: 0xabcd }]);
+    expect(recent!.packets).toMatchObject([{ ...hi, qos: 2, messageId: 7 }]);
+    expect(other!.packets).toMatchObject([{ ...hi, qos: 2, dup: true, retain: true, messageId: 9 }]);
+    expect(plain!.packets).toMatchObject([{ ...hi, qos: 0 }]);
+  });
+
   it('sets an alias once and then stands by it, as many as the client takes [MQTT-3.1.2-26]', () => {
     const client = new Client(5);
     client.aliases = new Map();

@@ -217,13 +217,19 @@ export class PublishView {
 }
 
 /**
- * Whether the received bytes of `view` may be sent unchanged, as they are, to a receiver of `outVersion` that gets
- * the message at QoS 0 with this RETAIN flag and no subscription identifier.
+ * Whether the received bytes of `view` may be sent on to a receiver of `outVersion` that gets the message at `outQos`
+ * with this RETAIN flag and no subscription identifier: at QoS 0 as they are, at QoS 1 and 2 once their first byte and
+ * their packet id are the receiver's.
  */
-export function canPassThrough(view: PublishView, outVersion: ProtocolVersion, retain: number): boolean {
+export function canPassThrough(
+  view: PublishView,
+  outVersion: ProtocolVersion,
+  outQos: number,
+  retain: number,
+): boolean {
   return (
-    view.qos === 0 &&
-    view.retain === retain &&
+    (view.qos === 0) === (outQos === 0) &&
+    (outQos !== 0 || view.retain === retain) &&
     (view.version === 5) === (outVersion === 5) &&
     view.topicAlias === 0 &&
     view.messageExpiryAt < 0 &&

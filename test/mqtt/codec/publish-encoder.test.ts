@@ -113,25 +113,36 @@ describe('canPassThrough', () => {
     viewOf(version, oracle(version, { topic: 'a', payload: Buffer.from('b'), ...extra }));
 
   it('holds between versions of one wire form, at QoS 0 and the same RETAIN', () => {
-    expect(canPassThrough(text(4), 4, 0)).toBe(true);
-    expect(canPassThrough(text(4), 3, 0)).toBe(true);
-    expect(canPassThrough(text(3), 4, 0)).toBe(true);
-    expect(canPassThrough(text(4), 5, 0)).toBe(false);
-    expect(canPassThrough(text(5), 4, 0)).toBe(false);
-    expect(canPassThrough(text(5), 5, 0)).toBe(true);
-    expect(canPassThrough(text(4, { retain: true }), 4, 0)).toBe(false);
-    expect(canPassThrough(text(4, { retain: true }), 4, 1)).toBe(true);
-    expect(canPassThrough(text(4, { qos: 1, messageId: 1 }), 4, 0)).toBe(false);
-    expect(canPassThrough(text(5, { properties: { contentType: 'x' } }), 5, 0)).toBe(true);
-    expect(canPassThrough(text(5, { properties: { topicAlias: 1 } }), 5, 0)).toBe(false);
-    expect(canPassThrough(text(5, { properties: { messageExpiryInterval: 0 } }), 5, 0)).toBe(false);
+    expect(canPassThrough(text(4), 4, 0, 0)).toBe(true);
+    expect(canPassThrough(text(4), 3, 0, 0)).toBe(true);
+    expect(canPassThrough(text(3), 4, 0, 0)).toBe(true);
+    expect(canPassThrough(text(4), 5, 0, 0)).toBe(false);
+    expect(canPassThrough(text(5), 4, 0, 0)).toBe(false);
+    expect(canPassThrough(text(5), 5, 0, 0)).toBe(true);
+    expect(canPassThrough(text(4, { retain: true }), 4, 0, 0)).toBe(false);
+    expect(canPassThrough(text(4, { retain: true }), 4, 0, 1)).toBe(true);
+    expect(canPassThrough(text(4, { qos: 1, messageId: 1 }), 4, 0, 0)).toBe(false);
+    expect(canPassThrough(text(5, { properties: { contentType: 'x' } }), 5, 0, 0)).toBe(true);
+    expect(canPassThrough(text(5, { properties: { topicAlias: 1 } }), 5, 0, 0)).toBe(false);
+    expect(canPassThrough(text(5, { properties: { messageExpiryInterval: 0 } }), 5, 0, 0)).toBe(false);
+  });
+
+  it('holds between QoS 1 and 2 whatever RETAIN is, since the first byte is written anew', () => {
+    const sure = text(4, { qos: 1, messageId: 1 });
+    expect(canPassThrough(sure, 3, 1, 0)).toBe(true);
+    expect(canPassThrough(sure, 4, 2, 1)).toBe(true);
+    expect(canPassThrough(sure, 5, 1, 0)).toBe(false);
+    expect(canPassThrough(text(4), 4, 1, 0)).toBe(false);
+    expect(canPassThrough(text(5, { qos: 2, messageId: 1, properties: { topicAlias: 1 } }), 5, 2, 0)).toBe(
+      false,
+    );
   });
 
   it('does not for a remaining length with leading zeroes', () => {
-    expect(canPassThrough(viewOf(4, Buffer.from('300400016162', 'hex')), 4, 0)).toBe(true);
-    expect(canPassThrough(viewOf(4, Buffer.from('30840000016162', 'hex')), 4, 0)).toBe(false);
+    expect(canPassThrough(viewOf(4, Buffer.from('300400016162', 'hex')), 4, 0, 0)).toBe(true);
+    expect(canPassThrough(viewOf(4, Buffer.from('30840000016162', 'hex')), 4, 0, 0)).toBe(false);
     const long = Buffer.concat([Buffer.from('3083010001', 'hex'), Buffer.alloc(129, 'a')]);
-    expect(canPassThrough(viewOf(4, long), 4, 0)).toBe(true);
+    expect(canPassThrough(viewOf(4, long), 4, 0, 0)).toBe(true);
   });
 
   it('where it holds, our own encoding is the very same bytes', () => {
@@ -141,9 +152,12 @@ describe('canPassThrough', () => {
         ([version, packet]) => {
           const bytes = generate(packet, { protocolVersion: version });
           const view = viewOf(version, bytes);
-          fc.pre(canPassThrough(view, version, view.retain));
+          fc.pre(canPassThrough(view, version, view.qos, view.retain));
           const publish = Object.assign(new OutgoingPublish(), {
             version,
+            qos: view.qos,
+            dup: view.dup,
+            packetId: view.packetId,
             retain: view.retain,
             topic: view.buffer,
             topicStart: view.topicStart,

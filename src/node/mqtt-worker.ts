@@ -139,18 +139,12 @@ class MqttWorker {
     this.mesh = new Mesh(input.part, new AsyncBell(input.part), (peer, bytes, start, end) =>
       this.shard.onFrame(peer, bytes, start, end),
     );
-    const { mesh } = this;
     this.shard = new Shard({
       env,
       limits: config.limits,
       features: config.features,
       links,
-      wire: {
-        send: (peer, bytes, start, end) => void mesh.send(peer, bytes, start, end),
-        get congested() {
-          return mesh.congested;
-        },
-      },
+      wire: this.mesh,
       counters: this.counters,
       keys: hashKeys(input.hashSeed),
       authenticator: auth.authenticator,

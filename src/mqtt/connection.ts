@@ -24,6 +24,7 @@ import { Connect } from './connect.js';
 import { type Farewell, onDisconnect } from './departure.js';
 import type { Extent } from './outbox.js';
 import { reauthenticate } from './reauthentication.js';
+import type { ReceiveMemory } from './receive-memory.js';
 import type { Receiver } from './sender.js';
 import type { Session } from './session.js';
 import type { Shard } from './shard.js';
@@ -80,12 +81,17 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
 
   // -- bytes in ----------------------------------------------------------------------------------------------
 
-  onData(chunk: Buffer): void {
+  get memory(): ReceiveMemory {
+    return this.shard.outbox.received;
+  }
+
+  onData(bytes: Buffer, start: number, end: number): void {
     if (this.peer === null) return;
     const nowMs = this.shard.beginTurn();
     // Before CONNACK the time runs from the acceptance, however busily the client sends.
     if (this.session !== null) this.heardMs = nowMs;
-    this.decoder.receive(chunk, this);
+    this.decoder.receive(bytes, this, start, end);
+    if (this.decoder.holds) this.memory.keep();
     this.afterInput();
   }
 

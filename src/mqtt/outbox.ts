@@ -1,4 +1,5 @@
 import { JoinArena } from './join-arena.js';
+import { ReceiveMemory } from './receive-memory.js';
 import type { Peer } from './transport.js';
 
 /**
@@ -59,6 +60,8 @@ export class Outbox {
   private spare: Writer[] = [];
   private readonly schedule: () => void;
   private readonly arena = new JoinArena();
+  /** What came in this turn; most of what goes out lies there. */
+  readonly received = new ReceiveMemory();
   /** Writes handed to the transports and bytes in them, since the start. */
   writes = 0;
   bytes = 0;
@@ -126,6 +129,7 @@ export class Outbox {
       this.write(writer, writer.peer, tail.joined);
     }
     this.arena.endTurn();
+    this.received.endTurn();
     dirty.length = 0;
     this.spare = dirty;
   }
@@ -136,6 +140,7 @@ export class Outbox {
     const pending = peer.write(bytes);
     if (pending > 0) {
       this.arena.pin(bytes);
+      this.received.pin(bytes);
       writer.onBlocked(pending);
     } else if (writer.starved) writer.onRoom();
   }

@@ -268,6 +268,7 @@ export class Shard {
   /** The fast publication is kept by somebody: another takes its place. */
   replaceFast(): void {
     this.fast = new Publication();
+    this.outbox.received.keep();
   }
 
   // -- other threads -----------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@
  * packet: an accepted socket is one `Peer`, what the acceptor returns for it is one `PeerHandler`, and each
  * side calls the other's methods.
  *
- * - **Ownership of bytes.** A chunk given to `onData` belongs to the receiver and is never written again by the
- *   transport; it may be a view of a larger slab, so a receiver that keeps a few bytes of it for long copies
- *   them. Bytes given to `write` must not change until they are written; a receiver may share one buffer
- *   between any number of peers.
+ * - **Ownership of bytes.** Bytes given to `onData` belong to the receiver: the transport has copied them into the
+ *   receiver's own memory, or will never write into that buffer again. Either may hold other bytes as well. Bytes
+ *   given to `write` must not change until they are written; a receiver may share one buffer between any number
+ *   of peers.
  * - **Re-entrancy.** `write`, `pause`, `resume`, `end` and `destroy` may be called from within any of the
  *   handler's methods. `onData`, `onDrain` and `onClose` are never called from within `write`, `pause`,
  *   `resume`, `end` or `destroy`, and never from within the acceptor: they come in a later turn (microtask or
@@ -22,6 +22,8 @@
  * - **Bounds.** A peer never drops bytes and never bounds `pendingBytes` by itself: the caller stops writing
  *   above its own limit. `end` and a half-closed peer are closed after `endTimeoutMs` whatever is pending.
  */
+
+import type { ReceiveMemory } from './receive-memory.js';
 
 /** Which way a connection came in; also the `transport` label of metrics. */
 export type TransportName = 'tcp' | 'tls' | 'ws' | 'wss';
@@ -79,8 +81,10 @@ export type CloseCause =
 
 /** What the connection implements; returned by the acceptor for each peer. */
 export interface PeerHandler {
-  /** Bytes in the order sent, at least one; the chunk is the receiver's from now on. */
-  onData(chunk: Buffer): void;
+  /** Where the transport may put what it read, if it cannot give its own buffer away. */
+  readonly memory: ReceiveMemory;
+  /** Bytes in the order sent, [start, end) of `bytes`, at least one; the receiver's from now on. */
+  onData(bytes: Buffer, start: number, end: number): void;
   /** `pendingBytes` fell to 0 after a `write` had returned more than 0. Once per such fall. */
   onDrain(): void;
   /** Exactly once, the last call; the peer is dead. */

@@ -1,5 +1,6 @@
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { openSharedPort } from '../../src/mqtt/io/shared-port.js';
+import { ReceiveMemory } from '../../src/mqtt/receive-memory.js';
 import type {
   Accept,
   CloseCause,
@@ -63,8 +64,12 @@ export class Recorder implements PeerHandler {
     }
   }
 
-  onData(chunk: Buffer): void {
+  readonly memory = new ReceiveMemory();
+
+  onData(bytes: Buffer, start: number, end: number): void {
     this.#check();
+    const chunk = bytes.subarray(start, end);
+    if (chunk.length === 0 || chunk.length !== end - start) throw new Error('bytes out of bounds');
     this.received.push(chunk);
     this.receivedBytes += chunk.length;
     this.onBytes?.(chunk);

@@ -1,6 +1,9 @@
 import { generate, type Packet, parser } from 'mqtt-packet';
 import type { Peer, PeerHandler } from '../../src/mqtt/transport.js';
 
+/** As much as a socket is read at once. */
+const READ_BYTES = 64 * 1024;
+
 export type Version = 3 | 4 | 5;
 // biome-ignore lint/suspicious/noExplicitAny: packets are compared field by field, whatever their kind.
 export type AnyPacket = any;
@@ -28,6 +31,8 @@ export class FakePeer implements Peer {
   /** Everything that was written, in order. */
   readonly packets: AnyPacket[] = [];
   readonly writes: Buffer[] = [];
+  /** What was not taken, and how it was when it was written. */
+  private untaken: { readonly bytes: Buffer; readonly copy: Buffer }[] = [];
   private readonly later: (call: () => void) => void;
   private arrived: Buffer[] = [];
   private readonly parsers = new Map<Version, ReturnType<typeof parser>>();
@@ -41,6 +46,7 @@ export class FakePeer implements Peer {
 
     if (this.stalled) this.pendingBytes += bytes.length;
     const copy = Buffer.from(bytes);
+    if (this.pendingBytes > 0) this.untaken.push({ bytes, copy });
     this.writes.push(copy);
     this.parserOf(this.version).parse(copy);
     return this.pendingBytes;
@@ -94,14 +100,23 @@ export class FakePeer implements Peer {
   }
 
   private hand(): void {
-    while (this.arrived.length > 0 && !this.paused && !this.closed)
-      this.handler?.onData(this.arrived.shift()!);
+    while (this.arrived.length > 0 && !this.paused && !this.closed) {
+      const chunk = this.arrived.shift()!;
+      for (let at = 0; at < chunk.length; at += READ_BYTES) {
+        const read = chunk.subarray(at, at + READ_BYTES);
+        const { memory } = this.handler!;
+        const start = memory.take(read, read.length);
+        this.handler!.onData(memory.bytes, start, start + read.length);
+      }
+    }
   }
 
   /** The other side reads again: all that was pending leaves. */
   drain(): void {
     this.stalled = false;
     const had = this.pendingBytes;
+    for (const { bytes, copy } of this.untaken.splice(0))
+      if (!bytes.equals(copy)) throw new Error('bytes changed before they were written');
     this.pendingBytes = 0;
     if (had > 0 && !this.ended) this.handler?.onDrain();
   }

@@ -20,6 +20,7 @@ import { wholeService } from '../../src/kv/range.js';
 import { Store } from '../../src/kv/store.js';
 import { Admission, admissionMemory } from '../../src/mqtt/admission.js';
 import type { Features, Limits } from '../../src/mqtt/mqtt.js';
+import type { ReceiveMemory } from '../../src/mqtt/receive-memory.js';
 import { Shard } from '../../src/mqtt/shard.js';
 import { configSchema } from '../../src/node/config-schema.js';
 import { type Authenticator, type Authorizer, acceptAll, permitAll } from '../../src/plugin/plugin.js';
@@ -87,6 +88,13 @@ export class HeldEngine implements Engine {
   }
 
   close(): void {}
+}
+
+/** What came in a turn and was not kept may be overwritten, so it is. */
+function spoil(received: ReceiveMemory): void {
+  const { bytes, used, spare } = received as unknown as { bytes: Buffer; used: number; spare: Buffer[] };
+  bytes.fill(0xdb, used);
+  for (const slab of spare) slab.fill(0xdb);
 }
 
 export class Broker {
@@ -279,7 +287,12 @@ export class Broker {
 
   private onTurn(peer: number): void {
     if (peer === MAIN || this.dead.has(peer)) return;
-    if (peer <= this.count) return this.shards[peer - 1]!.flushTurn();
+    if (peer <= this.count) {
+      const shard = this.shards[peer - 1]!;
+      shard.flushTurn();
+      spoil(shard.outbox.received);
+      return;
+    }
     const store = peer === this.matchPeer ? this.match : this.apply;
     store.endTurn();
     if (store.pending && !(peer === this.matchPeer ? this.matchEngine : this.applyEngine).held)

@@ -1,3 +1,4 @@
+import { generate } from 'mqtt-packet';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   CONNECT_REFUSAL,
@@ -127,6 +128,27 @@ describe('a full ring', () => {
     broker.pump();
     expect(publisher.peer.packets.splice(0)).toHaveLength(200);
     expect(subscriber.receive().slice(1)).toEqual(sent);
+    expect(live.receive().slice(1)).toEqual(sent);
+  });
+
+  it('stops within what was read, and goes on there however much is read meanwhile', () => {
+    open({ shards: 2, ringBytes: 4096 });
+    const live = broker.connect({ shard: 1 });
+    live.subscribe('t', { qos: 0 });
+    const publisher = broker.connect({ version: 4 });
+    const other = broker.connect();
+    publisher.publish('t', 'warm', { qos: 1 });
+    const sent = Array.from({ length: 400 }, (_, i) => `${i}:${'x'.repeat(100)}`);
+    const packets = sent.map(payload =>
+      generate({ cmd: 'publish', topic: 't', payload, qos: 0, dup: false, retain: false }),
+    );
+    publisher.peer.send(Buffer.concat(packets));
+    expect(publisher.peer.paused).toBe(true);
+    for (let turn = 0; turn < 5; turn++) {
+      broker.turn(1);
+      other.sendPublish('elsewhere', 'y'.repeat(20_000), { qos: 0 });
+    }
+    broker.pump();
     expect(live.receive().slice(1)).toEqual(sent);
   });
 });

@@ -22,8 +22,8 @@ import { PublishView } from './publish-view.js';
  *
  * - PUBLISH, the acknowledgements and PINGREQ are read in place: no object, closure or copy per packet. The rest,
  *   which is rare, becomes typed data (control.ts).
- * - A chunk given to `receive` belongs to the decoder and its sink from then on; the transport never writes into it
- *   again, so a sink may keep slices of it.
+ * - Bytes given to `receive` lie in memory that is used again unless somebody says that it keeps some of it
+ *   (receive-memory.ts): the sink does so for what it holds on to, and for the decoder while that `holds` any.
  * - Only a packet that does not end in its chunk is copied, into memory of its own, which grows with what has
  *   arrived and not with what the header claims; each byte is copied a bounded number of times.
  * - After a violation, or after a CONNECT of an unknown version, nothing more is decoded, ever.
@@ -72,9 +72,8 @@ export class Decoder {
   private partialBytes = 0;
   /** Its whole length; 0 while its fixed header is not complete. */
   private partialTotal = 0;
-  /** Whole chunks (the first from `heldAt` on) that wait for `resume`. */
+  /** What waits for `resume`. */
   private held: Buffer[] | null = null;
-  private heldAt = 0;
   private heldBytes = 0;
   private ended = false;
   private running = false;
@@ -90,17 +89,22 @@ export class Decoder {
     return this.partialBytes + this.heldBytes;
   }
 
-  /** Decodes what arrived. The chunk is given away. */
-  receive(chunk: Buffer, sink: PacketSink): void {
-    if (this.ended || chunk.length === 0) return;
+  /** Some of what was given to `receive` waits for `resume`, in the memory in which it came. */
+  get holds(): boolean {
+    return this.held !== null;
+  }
+
+  /** Decodes what arrived in [start, end). While `holds`, those bytes must stay as they are. */
+  receive(chunk: Buffer, sink: PacketSink, start = 0, end = chunk.length): void {
+    if (this.ended || start === end) return;
     if (this.running || this.held !== null || sink.stopped) {
       this.held ??= [];
-      this.held.push(chunk);
-      this.heldBytes += chunk.length;
+      this.held.push(chunk.subarray(start, end));
+      this.heldBytes += end - start;
       return;
     }
     this.running = true;
-    this.decodeChunk(chunk, 0, sink);
+    this.decodeChunk(chunk, start, end, sink);
     this.running = false;
     if (this.held !== null) this.resume(sink);
   }
@@ -111,11 +115,9 @@ export class Decoder {
     this.running = true;
     while (this.held !== null && !sink.stopped) {
       const chunk = this.held.shift()!;
-      const at = this.heldAt;
       if (this.held.length === 0) this.held = null;
-      this.heldAt = 0;
-      this.heldBytes -= chunk.length - at;
-      this.decodeChunk(chunk, at, sink);
+      this.heldBytes -= chunk.length;
+      this.decodeChunk(chunk, 0, chunk.length, sink);
     }
     this.running = false;
   }
@@ -129,41 +131,46 @@ export class Decoder {
     this.heldBytes = 0;
   }
 
-  private decodeChunk(chunk: Buffer, start: number, sink: PacketSink): void {
+  private decodeChunk(chunk: Buffer, start: number, end: number, sink: PacketSink): void {
     let at = start;
-    if (this.partial !== null) at = this.completePartial(this.partial, chunk, at, sink);
-    at = this.decode(chunk, at, chunk.length, sink);
-    if (this.ended || at === chunk.length) return;
+    if (this.partial !== null) at = this.completePartial(this.partial, chunk, at, end, sink);
+    at = this.decode(chunk, at, end, sink);
+    if (this.ended || at === end) return;
     if (!sink.stopped) {
-      this.beginPartial(chunk, at);
+      this.beginPartial(chunk, at, end);
       return;
     }
     this.held ??= [];
-    this.held.unshift(chunk);
-    this.heldAt = at;
-    this.heldBytes += chunk.length - at;
+    this.held.unshift(chunk.subarray(at, end));
+    this.heldBytes += end - at;
   }
 
   /** Keeps the beginning of a packet, so that the chunk which ends within it can go. */
-  private beginPartial(chunk: Buffer, start: number): void {
-    const have = chunk.length - start;
+  private beginPartial(chunk: Buffer, start: number, end: number): void {
+    const have = end - start;
     const expected = this.partialTotal === 0 ? HEADER_BYTES_MAX : this.partialTotal;
     this.partial = Buffer.allocUnsafe(Math.max(have, Math.min(expected, PARTIAL_BYTES_FIRST)));
-    chunk.copy(this.partial, 0, start);
+    chunk.copy(this.partial, 0, start, end);
     this.partialBytes = have;
   }
 
   /** Adds to the unfinished packet what `chunk` has of it, and decodes it when whole; returns where the rest begins. */
-  private completePartial(partial: Buffer, chunk: Buffer, start: number, sink: PacketSink): number {
+  private completePartial(
+    partial: Buffer,
+    chunk: Buffer,
+    start: number,
+    end: number,
+    sink: PacketSink,
+  ): number {
     let at = start;
     while (this.partialTotal === 0) {
-      if (at === chunk.length) return at;
+      if (at === end) return at;
       partial[this.partialBytes++] = chunk[at++]!;
       this.partialTotal = this.readHeader(partial, 0, this.partialBytes, sink);
       if (this.ended) return at;
     }
     const total = this.partialTotal;
-    const count = Math.min(total - this.partialBytes, chunk.length - at);
+    const count = Math.min(total - this.partialBytes, end - at);
     const have = this.partialBytes + count;
     const packet = have > partial.length ? this.growPartial(partial, have, total) : partial;
     chunk.copy(packet, this.partialBytes, at, at + count);

@@ -105,7 +105,7 @@ export class NetPeer implements Peer {
   }
 
   received(chunk: Buffer): void {
-    if (this.#open) this.#handler!.onData(chunk);
+    if (this.#open) this.#handler!.onData(chunk, 0, chunk.length);
   }
 
   failed(error: NodeJS.ErrnoException): void {

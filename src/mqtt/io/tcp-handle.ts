@@ -177,14 +177,14 @@ class HandlePeer implements Peer {
   receiveRest(rest: Buffer): void {
     if (this.#state !== OPEN) return;
     if (this.#paused) this.#held = rest;
-    else this.handler!.onData(rest);
+    else this.handler!.onData(rest, 0, rest.length);
   }
 
   deliverHeld(): void {
     const held = this.#held;
     if (held === undefined || this.#paused || this.#state !== OPEN) return;
     this.#held = undefined;
-    this.handler!.onData(held);
+    this.handler!.onData(held, 0, held.length);
     this.#updateReading();
   }
 
@@ -200,9 +200,14 @@ class HandlePeer implements Peer {
 
   readDone(length: number): void {
     if (this.#state !== OPEN) return;
-    const chunk = ownedCopy(readBuffer, length);
-    if (this.proxyHeader === undefined) this.handler!.onData(chunk);
-    else this.listener.receiveProxyHeader(this, this.proxyHeader, chunk);
+    if (this.proxyHeader !== undefined) {
+      this.listener.receiveProxyHeader(this, this.proxyHeader, ownedCopy(readBuffer, length));
+      return;
+    }
+    const handler = this.handler!;
+    const { memory } = handler;
+    const start = memory.take(readBuffer, length);
+    handler.onData(memory.bytes, start, start + length);
   }
 
   readFailed(status: number): void {

@@ -1,5 +1,6 @@
 /** Decides whether `tcp-handle.ts` works in this Node, by using it. */
 import { connect } from 'node:net';
+import { ReceiveMemory } from '../receive-memory.js';
 import { type Listener, PLACE, type Places } from '../transport.js';
 import { loadTcpBinding } from './tcp-binding.js';
 import { listenTcpHandle } from './tcp-handle.js';
@@ -30,8 +31,9 @@ export async function probeTcpHandle(): Promise<boolean> {
         tcpKeepAliveSeconds: 1,
       },
       peer => ({
-        onData: chunk => {
-          if (peer.write(chunk) > 0) peer.pause();
+        memory: new ReceiveMemory(),
+        onData: (bytes, start, end) => {
+          if (peer.write(bytes.subarray(start, end)) > 0) peer.pause();
         },
         onDrain: () => peer.resume(),
         onClose: cause => {

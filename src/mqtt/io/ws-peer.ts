@@ -153,7 +153,7 @@ export class WsPeer implements Peer {
   deliver(chunk: Buffer): void {
     const ws = this.ws;
     if (ws === undefined || this.#ending) return;
-    if (!this.#paused && this.#held === undefined) this.#handler!.onData(chunk);
+    if (!this.#paused && this.#held === undefined) this.#handler!.onData(chunk, 0, chunk.length);
     else if (this.#listener.mayHold(this.#heldBytes, chunk.length)) this.#hold(chunk);
     else {
       this.#refuse(ws, CLOSE_TRY_AGAIN_LATER, { kind: 'limit', reason: 'sent too much while paused' });
@@ -181,7 +181,7 @@ export class WsPeer implements Peer {
     if (code === CLOSED_WITHOUT_FRAME && !this.#closingHere) this.#cause ??= causeOf(message);
     const byClient = !this.#ending && !this.#listener.destroying;
     if (byClient && last !== undefined) {
-      if (!this.#paused && this.#held === undefined) this.#handler!.onData(last);
+      if (!this.#paused && this.#held === undefined) this.#handler!.onData(last, 0, last.length);
       else if (this.#listener.mayHold(this.#heldBytes, last.length)) this.#hold(last);
     }
     if (byClient && this.#held !== undefined) {
@@ -211,7 +211,7 @@ export class WsPeer implements Peer {
       const chunk = held[next++]!;
       this.#heldBytes -= chunk.length;
       this.#listener.heldBytes -= chunk.length;
-      this.#handler!.onData(chunk);
+      this.#handler!.onData(chunk, 0, chunk.length);
     }
     if (this.#ending) return;
     this.#held = next < held.length ? held.slice(next) : undefined;

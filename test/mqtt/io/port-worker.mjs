@@ -1,6 +1,7 @@
 // One thread that accepts on a shared port, for shared-port.test.ts: tells each client which thread it got.
 import { parentPort, workerData } from 'node:worker_threads';
 import { listenTcp } from '../../../dist/src/mqtt/io/tcp.js';
+import { ReceiveMemory } from '../../../dist/src/mqtt/receive-memory.js';
 
 const { fd, name, options, implementation } = workerData;
 const places = { take: () => 1, giveBack: () => {} };
@@ -8,7 +9,12 @@ const listener = await listenTcp(
   { ...options, places, fd },
   peer => {
     peer.write(Buffer.from(name));
-    return { onData: chunk => peer.write(chunk), onDrain: () => {}, onClose: () => {} };
+    return {
+      memory: new ReceiveMemory(),
+      onData: (bytes, start, end) => peer.write(bytes.subarray(start, end)),
+      onDrain: () => {},
+      onClose: () => {},
+    };
   },
   implementation,
 );

@@ -1,4 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
+import { ReceiveMemory } from '../../../src/mqtt/receive-memory.js';
 import type { Listener } from '../../../src/mqtt/transport.js';
 import { connectBytes } from './byte-client.js';
 import { tcpOptions } from './options.js';
@@ -21,7 +22,8 @@ async function implementationOf(binding: Binding | undefined): Promise<string> {
   vi.resetModules();
   const { listenTcp } = await import('../../../src/mqtt/io/tcp.js');
   listener = await listenTcp(tcpOptions(), peer => ({
-    onData: chunk => peer.write(chunk),
+    memory: new ReceiveMemory(),
+    onData: (bytes, start, end) => peer.write(bytes.subarray(start, end)),
     onDrain: () => {},
     onClose: () => {},
   }));

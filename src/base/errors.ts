@@ -30,7 +30,7 @@ export const ERRORS = {
   SHOAL_DATA_DIR_LOCKED: 'Another process uses this data directory: stop it, or choose another node.dataDir.',
   SHOAL_DATA_DIR_UNUSABLE: 'Check that node.dataDir can be created and written by this user.',
   SHOAL_STORAGE_CORRUPT:
-    'The database cannot be trusted and is not served: restore a copy, or move the directory away.',
+    'The database cannot be trusted and is not served: restore a copy of all of node.dataDir, or move all of it away; its parts belong together.',
   SHOAL_STORAGE_VERSION:
     'The data was written by a newer ShoalMQ: run that version, or another node.dataDir.',
   SHOAL_STORAGE_FULL: 'Free disk space; nothing was acknowledged that is not stored.',

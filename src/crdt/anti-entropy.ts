@@ -88,11 +88,6 @@ export class Replicator {
     return applied.isNews;
   }
 
-  /** See `OrMap.forget`. */
-  forget(replica: number): boolean {
-    return this.map.forget(replica);
-  }
-
   /** The hosts to talk to, distinct, at most 256. New ones are shown our root, the first of them at once. */
   setNeighbours(ids: readonly number[]): void {
     assert(ids.length <= NEIGHBOURS_MAX, 'a replicator has at most 256 neighbours');

@@ -44,8 +44,7 @@
  * ## Forgetting
  *
  * Identities are new at each start, so what is known of origins would grow for ever. An origin without a live dot is
- * dormant; the caller forgets the dormant ones whose process has been gone for long (`forget`), and beyond a limit
- * the one that is dormant longest goes by itself. If a dot of such an origin then turns up late, say from a half of
+ * dormant; beyond a limit the one that is dormant longest is forgotten. If a dot of such an origin then turns up late, say from a half of
  * the cluster that was cut off, it is taken for new and lives again. That does no lasting harm: either a neighbour
  * still knows better and says "dropped" the moment it is offered the dot, or nobody does, and then the key stands for
  * a process that does not answer: its failure is found out again, by the same detector, and it is removed again.

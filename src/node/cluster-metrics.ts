@@ -104,6 +104,9 @@ function protocolMetrics({ machine: { counters } }: ClusterSources): CollectedMe
       [{ direction: 'out' }, counters.joinsSent],
       [{ direction: 'in' }, counters.joinsHeard],
     ]),
+    count('map_repairs_total', 'Comparisons of host maps that differed.', () => counters.mapRepairs),
+    count('map_resends_total', 'Changes of the host map sent again.', () => counters.mapResends),
+    count('map_malformed_total', 'Messages about the host map that were none.', () => counters.mapMalformed),
   ];
 }
 

@@ -29,5 +29,8 @@ export function newCounters(): UnderlayCounters {
     rumoursHeard: 0,
     joinsSent: 0,
     joinsHeard: 0,
+    mapRepairs: 0,
+    mapResends: 0,
+    mapMalformed: 0,
   };
 }

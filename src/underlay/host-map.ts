@@ -13,6 +13,7 @@ import type { Outbox } from './outbox.js';
 import type { OwnRecord } from './own-record.js';
 import { decodeRecord, encodeRecord } from './record-bytes.js';
 import { SortedIds } from './sorted-ids.js';
+import type { UnderlayCounters } from './underlay.js';
 import type { View } from './view.js';
 
 /** Evictions that the map remembers; the one that writes another removes the oldest. */
@@ -51,6 +52,7 @@ export class HostMap {
   private readonly view: View;
   private readonly outbox: Outbox;
   private readonly env: Env;
+  private readonly counters: UnderlayCounters;
   private readonly observer: HostMapObserver;
   private readonly replicator: Replicator;
   private readonly ids = new SortedIds();
@@ -65,11 +67,12 @@ export class HostMap {
   private sweepMs = NEVER;
   private swept: Iterator<HostId> | undefined;
 
-  constructor({ own, outbox, env }: Context, view: View, observer: HostMapObserver) {
+  constructor({ own, outbox, env, counters }: Context, view: View, observer: HostMapObserver) {
     this.own = own;
     this.view = view;
     this.outbox = outbox;
     this.env = env;
+    this.counters = counters;
     this.observer = observer;
     const map = new OrMap(own.id, { keysMax: 2 * MEMBERS_MAX, dormantMax: TOMBSTONES_MAX });
     this.replicator = new Replicator(map, env.random);
@@ -176,6 +179,7 @@ export class HostMap {
       this.touch();
       replicator.set(recordKey(this.own.id), encodeRecord(this.own.record));
     }
+    this.count();
     for (const { to, message } of replicator.takeSends()) {
       const member = view.members.get(to);
       if (member === undefined) continue;
@@ -186,6 +190,13 @@ export class HostMap {
         message,
       });
     }
+  }
+
+  private count(): void {
+    const { counters, replicator } = this;
+    counters.mapRepairs = replicator.repairs;
+    counters.mapResends = replicator.resends;
+    counters.mapMalformed = replicator.malformed;
   }
 
   // -- Changes of the map ----------------------------------------------------------------------------------

@@ -207,6 +207,10 @@ export interface UnderlayCounters {
   rumoursHeard: number;
   joinsSent: number;
   joinsHeard: number;
+  /** Of the host map's anti-entropy: comparisons that found a difference, deltas sent again, messages that were none. */
+  mapRepairs: number;
+  mapResends: number;
+  mapMalformed: number;
 }
 
 /** Hosts that hear by stream what must not be lost with this one. */

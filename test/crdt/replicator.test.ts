@@ -277,7 +277,7 @@ describe('Replicator', () => {
     for (const id of rest) {
       const node = network.nodes.get(id)!;
       expect([...node.map.dormantReplicas()]).toEqual([dead]);
-      expect(node.forget(dead)).toBe(true);
+      expect(node.map.forget(dead)).toBe(true);
     }
     network.sides.set(zombie, 0);
     network.mesh();

@@ -4,6 +4,7 @@ import { type AdminPort, askAdmin, findAdmin } from '../../src/node/admin-client
 import type { MembersReport } from '../../src/node/cluster-view.js';
 import { loadConfig } from '../../src/node/config.js';
 import type { Finding } from '../../src/node/finding.js';
+import { COMMAND, RunningCommand } from '../cli/command.js';
 import { Broker, freePort, runCli, type Settings } from './broker.js';
 import { sleep } from './client/client.js';
 
@@ -66,6 +67,16 @@ export class ClusterHost {
 
   traffic(...args: string[]) {
     return this.run('traffic', ...args);
+  }
+
+  /** `shoalmq cluster members --watch`, to be ended by `stop`. */
+  watch(): RunningCommand {
+    const set = `node.dataDir=${this.dataDir}`;
+    return new RunningCommand(
+      process.execPath,
+      [COMMAND, 'cluster', 'members', '--watch', '--set', set],
+      '.',
+    );
   }
 
   private run(...args: string[]) {

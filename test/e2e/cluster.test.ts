@@ -87,7 +87,16 @@ describe('three nodes', () => {
 
 describe('a node that dies', () => {
   it('is gone within ten seconds, looked for, and told of', { timeout: 30_000 }, async () => {
-    await expectKilled(c, 10_000, [a, b], namesOf, ['a', 'b']);
+    const watching = a.watch();
+    try {
+      await watching.waitFor(/^3 hosts in default/m);
+      await expectKilled(c, 10_000, [a, b], namesOf, ['a', 'b']);
+      await watching.waitFor(/^2 hosts in default/m);
+      watching.child.kill('SIGINT');
+      expect(await watching.outcome()).toMatchObject({ signal: 'SIGINT', stderr: '' });
+    } finally {
+      await watching.kill();
+    }
     expect((await a.members()).lost).toMatchObject([{ name: 'c', address: c.address }]);
     const { code, stdout } = await a.command('doctor');
     expect(code).toBe(1);

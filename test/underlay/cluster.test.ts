@@ -1,4 +1,5 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { Replicator } from '../../src/crdt/anti-entropy.js';
 import { cluster, Loop, seeEachOther } from './loop.js';
 
 describe('a cluster', () => {
@@ -40,6 +41,22 @@ describe('a cluster', () => {
     }
   });
 
+  it('removes the record of a dead one once, by one survivor', () => {
+    const removals = vi.spyOn(Replicator.prototype, 'remove');
+    for (let seed = 1; seed <= 10; seed++) {
+      const loop = cluster(8, seed);
+      loop.runFor(5_000);
+      const victim = loop.hosts[seed % 8]!;
+      removals.mockClear();
+      loop.stop(victim);
+      const survivors = loop.hosts.filter(host => host !== victim);
+      loop.runUntil(() => seeEachOther(survivors), 60_000);
+      loop.runFor(60_000);
+      expect(removals.mock.calls).toEqual([[`h:${victim.id.toString(36)}`]]);
+    }
+    removals.mockRestore();
+  });
+
   it('heals after a cut, and loses nobody on the way', () => {
     const loop = cluster(10);
     const [left, right] = [loop.hosts.slice(0, 5), loop.hosts.slice(5)];
@@ -56,6 +73,7 @@ describe('a cluster', () => {
       expect(events.filter(line => line.startsWith('joined'))).toHaveLength(5);
       expect(events.filter(line => /gone|suspected/.test(line))).toEqual([]);
     }
+    expect(loop.hosts.some(({ machine }) => machine.counters.mapRepairs > 0)).toBe(true);
   });
 
   it('tells leaving apart from failure', () => {

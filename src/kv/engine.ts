@@ -34,5 +34,15 @@ export interface Engine extends KvReader, Closable {
   write(work: (writer: KvWriter) => void, durable: () => void): void;
 }
 
+/** What an engine held at one moment, whatever is written meanwhile. To be closed, as it keeps what was replaced. */
+export interface EngineSnapshot extends KvReader, Closable {
+  close(): void;
+}
+
+export interface SnapshotEngine extends Engine {
+  /** What is committed now. Not within a transaction; nor is a snapshot read within one. */
+  snapshot(): EngineSnapshot;
+}
+
 export const KEY_BYTES_MAX = 256 * 1024;
 export const KEY_FIRST_BYTE_MIN = 0x10;

@@ -30,6 +30,12 @@ export interface Coprocessor {
   finish(writer: KvWriter): void;
   /** Forgets everything in memory and builds it again from `reader`: at start, and when a transaction failed. */
   reset(boundary: Boundary, reader: KvReader): void;
+  /**
+   * The range was split, or has absorbed its neighbour: what is stored about it as a whole (`localKey`) is settled for
+   * `boundary`, before `reset`. A split's new range begins with a copy of what its parent had there; what the
+   * `absorbed` range had is still stored, and goes after this.
+   */
+  rebound?(boundary: Boundary, writer: KvWriter, absorbed: number | undefined): void;
 }
 
 /** All keys of a service. */

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Engine, KvReader } from '../../src/kv/engine.js';
+import type { KvReader, SnapshotEngine } from '../../src/kv/engine.js';
 import { FIRST } from './engine-keys.js';
 
 /** What every `Engine` must do. `open` gives a fresh one; the suite closes it. */
-export function engineContract(name: string, open: () => Engine): void {
-  function withEngine(work: (engine: Engine) => void): () => Promise<void> {
+export function engineContract(name: string, open: () => SnapshotEngine): void {
+  function withEngine(work: (engine: SnapshotEngine) => void): () => Promise<void> {
     return async () => {
       const engine = open();
       try {
@@ -114,6 +114,67 @@ export function engineContract(name: string, open: () => Engine): void {
     );
 
     it(
+      'keeps what it held for those who have a snapshot, whatever is written',
+      withEngine(engine => {
+        const long = 'x'.repeat(3000);
+        for (let i = 0; i < 1500; i++) put(engine, `n${String(i).padStart(4, '0')}`, `${i}`);
+        put(engine, long, 'long');
+        const before = scan(engine, '', 'zz');
+        const first = engine.snapshot();
+        engine.write(
+          writer => {
+            for (let i = 0; i < 1500; i += 2) writer.remove(key(`n${String(i).padStart(4, '0')}`));
+            writer.put(key('n0001'), Buffer.from('new'));
+            writer.remove(key(long));
+            writer.put(key(`${long}y`), Buffer.from('long, too'));
+          },
+          () => undefined,
+        );
+        const second = engine.snapshot();
+        for (let i = 0; i < 1500; i += 3) put(engine, `n${String(i).padStart(4, '0')}`, 'newer');
+        expect(scan(first, '', 'zz')).toEqual(before);
+        expect(scan(first, '', 'zz', true)).toEqual([...before].reverse());
+        expect([get(first, 'n0001'), get(first, long), get(first, `${long}y`)]).toEqual([
+          '1',
+          'long',
+          undefined,
+        ]);
+        expect(scan(second, 'n', 'o')).toHaveLength(750);
+        expect([get(second, 'n0001'), get(second, long), get(second, `${long}y`)]).toEqual([
+          'new',
+          undefined,
+          'long, too',
+        ]);
+        first.close();
+        first.close();
+        expect(get(second, 'n0003')).toBe('3');
+        second.close();
+        expect(get(engine, 'n0003')).toBe('newer');
+      }),
+    );
+
+    it('gives a snapshot what is committed alone, and time', async () => {
+      const engine = open();
+      put(engine, 'a', '1');
+      const snapshot = engine.snapshot();
+      expect(() =>
+        engine.write(
+          writer => {
+            writer.put(key('a'), Buffer.from('2'));
+            throw new Error('on purpose');
+          },
+          () => undefined,
+        ),
+      ).toThrow('on purpose');
+      put(engine, 'a', '3');
+      await new Promise(resolve => setTimeout(resolve, 20));
+      put(engine, 'a', '4');
+      expect(get(snapshot, 'a')).toBe('1');
+      snapshot.close();
+      await engine.close();
+    });
+
+    it(
       'behaves as a sorted map does, with keys of any length',
       withEngine(engine => {
         // Long keys share long beginnings, so that directories of directories come about.
@@ -185,7 +246,7 @@ function compare(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
-function put(engine: Engine, name: string, value: string): void {
+function put(engine: SnapshotEngine, name: string, value: string): void {
   engine.write(
     writer => writer.put(key(name), Buffer.from(value)),
     () => undefined,

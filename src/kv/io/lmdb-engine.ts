@@ -1,16 +1,17 @@
 import { mkdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
-import { open, type RootDatabase } from 'lmdb';
+import { open, type RootDatabase, type Transaction } from 'lmdb';
 import { assert } from '../../base/assert.js';
 import { ByteReader, ByteWriter } from '../../base/bytes.js';
 import { ShoalError } from '../../base/errors.js';
 import { crc32c } from '../crc32c.js';
 import {
-  type Engine,
+  type EngineSnapshot,
   type EntryVisitor,
   KEY_BYTES_MAX,
   KEY_FIRST_BYTE_MIN,
   type KvWriter,
+  type SnapshotEngine,
 } from '../engine.js';
 import { copyOf } from '../keys.js';
 import { checkLmdbFile } from './lmdb-check.js';
@@ -52,7 +53,7 @@ const MAGIC = 0x4c414f48;
 const TXN_SYNCHRONOUS = 2;
 const TXN_NO_FLUSH = 0x10000;
 
-export class LmdbEngine implements Engine, KvWriter {
+export class LmdbEngine implements SnapshotEngine, KvWriter {
   private readonly path: string;
   private readonly flags: number;
   private readonly db: RootDatabase<Uint8Array, Uint8Array>;
@@ -192,6 +193,31 @@ export class LmdbEngine implements Engine, KvWriter {
     return new ShoalError('SHOAL_STORAGE_CORRUPT', `${this.path}: ${what}`, { cause });
   }
 
+  /** A read transaction of LMDB: pages that it may see are not used again, so the file grows while it is open. */
+  snapshot(): EngineSnapshot {
+    assert(!this.writing, 'a snapshot is taken of what is committed');
+    const transaction = this.db.useReadTransaction();
+    const keys = new LongKeys({
+      physicalGet: key => this.physicalGet(key, transaction),
+      physicalScan: (start, end, visit, reverse) =>
+        this.physicalScan(start, end, visit, reverse, transaction),
+      physicalPut: () => assert(false, 'a snapshot is read'),
+      physicalRemove: () => assert(false, 'a snapshot is read'),
+    });
+    let isOpen = true;
+    return {
+      get: key => {
+        const physical = key.length <= LongKeys.CHUNK_BYTES ? key : keys.find(key);
+        return physical === undefined ? undefined : this.physicalGet(physical, transaction);
+      },
+      scan: (start, end, visit, reverse = false) => keys.scan(start, end, visit, reverse),
+      close: () => {
+        if (isOpen) transaction.done();
+        isOpen = false;
+      },
+    };
+  }
+
   close(): Promise<void> {
     this.closing ??= this.db.close();
     return this.closing;
@@ -199,8 +225,12 @@ export class LmdbEngine implements Engine, KvWriter {
 
   // -- Records as LMDB holds them, for this class and LongKeys -------------------------------------------------
 
-  physicalGet(key: Uint8Array): Uint8Array | undefined {
-    const stored = this.db.getBinaryFast(key);
+  physicalGet(key: Uint8Array, transaction?: Transaction): Uint8Array | undefined {
+    assert(transaction === undefined || !this.writing, 'a snapshot is not read within a transaction');
+    const stored =
+      transaction === undefined
+        ? this.db.getBinaryFast(key)
+        : (this.db as unknown as TransactionalGet).getBinaryFast(key, { transaction });
     if (stored === undefined) return undefined;
     return this.verified(key, stored, stored.length);
   }
@@ -219,13 +249,21 @@ export class LmdbEngine implements Engine, KvWriter {
     this.db.remove(key);
   }
 
-  physicalScan(start: Uint8Array, end: Uint8Array, visit: EntryVisitor, reverse: boolean): void {
+  physicalScan(
+    start: Uint8Array,
+    end: Uint8Array,
+    visit: EntryVisitor,
+    reverse: boolean,
+    transaction?: Transaction,
+  ): void {
+    assert(transaction === undefined || !this.writing, 'a snapshot is not read within a transaction');
     this.scanning++;
     try {
       // In reverse lmdb takes the upper bound first and includes it; here the upper bound is never included.
-      const range = reverse
+      const bounds = reverse
         ? { start: end, end: start, reverse, exclusiveStart: true, inclusiveEnd: true }
         : { start, end };
+      const range = transaction === undefined ? bounds : { ...bounds, transaction };
       for (const { key, value } of this.db.getRange(range))
         if (!visit(key, this.verified(key, value, value.length))) return;
     } finally {
@@ -240,6 +278,11 @@ export class LmdbEngine implements Engine, KvWriter {
       throw this.corrupt('a record fails its checksum');
     return stored.subarray(CRC_BYTES, length);
   }
+}
+
+/** What lmdb's types leave out. */
+interface TransactionalGet {
+  getBinaryFast(key: Uint8Array, options: { transaction: Transaction }): Uint8Array | undefined;
 }
 
 export const CRC_BYTES = 4;

@@ -1,5 +1,6 @@
 import { type ByteReader, ByteWriter } from '../../base/bytes.js';
 import { copyOf } from '../keys.js';
+import type { Descriptor } from './descriptor.js';
 
 /** What an entry of a range asks for. The first byte of its data; the epoch follows, then the body. */
 export const COMMAND = {
@@ -11,7 +12,7 @@ export const COMMAND = {
   CONFIGURE: 2,
   /** To the source of a merge. Body: u53 target, u53 epoch of the target. */
   PREPARE_MERGE: 3,
-  /** To the target. Body: u53 source, u53 epoch of the source, u53 index of its preparation. */
+  /** To the target. Body: u53 source, u53 its epoch, u53 index of its preparation, u16 count, u53 store…, boundary. */
   COMMIT_MERGE: 4,
   /** To the target: an epoch that nobody can commit a merge at. No body. */
   FENCE: 5,
@@ -80,17 +81,13 @@ export function prepareMergeCommand(epoch: number, target: number, targetEpoch: 
   return beginCommand(new ByteWriter(32), COMMAND.PREPARE_MERGE, epoch).u53(target).u53(targetEpoch).view();
 }
 
-export function commitMergeCommand(
-  epoch: number,
-  source: number,
-  sourceEpoch: number,
-  preparedAt: number,
-): Uint8Array {
-  return beginCommand(new ByteWriter(40), COMMAND.COMMIT_MERGE, epoch)
-    .u53(source)
-    .u53(sourceEpoch)
-    .u53(preparedAt)
-    .view();
+/** What the target is told of a source that is ready: the same at all its replicas. */
+export function commitMergeCommand(epoch: number, source: Descriptor, preparedAt: number): Uint8Array {
+  const stores = source.members.map(({ store }) => store).sort((a, b) => a - b);
+  const writer = beginCommand(new ByteWriter(128), COMMAND.COMMIT_MERGE, epoch);
+  writer.u53(source.id).u53(source.epoch).u53(preparedAt).u16(stores.length);
+  for (const store of stores) writer.u53(store);
+  return writer.blob(source.boundary.start).blob(source.boundary.end).view();
 }
 
 export function fenceCommand(epoch: number): Uint8Array {

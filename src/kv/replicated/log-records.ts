@@ -46,21 +46,30 @@ export function readEntry(reader: ByteReader, term: number, index: number): Entr
 }
 
 export interface LogState {
+  /** Whose log it is. */
+  readonly replica: ReplicaId;
   readonly hardState: HardState;
   readonly snapshot: SnapshotMeta;
   readonly applied: number;
 }
 
-export function writeLogState(writer: ByteWriter, { hardState, snapshot, applied }: LogState): void {
-  writer.u8(BOOKS_VERSION).u53(hardState.term).u53(hardState.vote).u53(hardState.commit).u53(applied);
+export function writeLogState(writer: ByteWriter, { replica, hardState, snapshot, applied }: LogState): void {
+  writer
+    .u8(BOOKS_VERSION)
+    .u53(replica)
+    .u53(hardState.term)
+    .u53(hardState.vote)
+    .u53(hardState.commit)
+    .u53(applied);
   writeSnapshotMeta(writer, snapshot);
 }
 
 export function readLogState(reader: ByteReader): LogState {
   readVersion(reader);
+  const replica = reader.u53();
   const hardState = { term: reader.u53(), vote: reader.u53(), commit: reader.u53() };
   const applied = reader.u53();
-  return { hardState, applied, snapshot: readSnapshotMeta(reader) };
+  return { replica, hardState, applied, snapshot: readSnapshotMeta(reader) };
 }
 
 export function writeSnapshotMeta(writer: ByteWriter, { index, term, configuration }: SnapshotMeta): void {

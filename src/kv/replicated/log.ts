@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.js';
 import { ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { KvReader, KvWriter } from '../engine.js';
 import { BOOK_REST_AT, bookKey, copyOf, ordered53, readOrdered53 } from '../keys.js';
-import type { Configuration } from '../raft/configuration.js';
+import type { Configuration, ReplicaId } from '../raft/configuration.js';
 import { decodeConfiguration } from '../raft/configuration-codec.js';
 import { ENTRY, type Entry, type HardState, type SnapshotMeta, type StoredLog } from '../raft/ready.js';
 import { BOOK } from './books.js';
@@ -103,6 +103,10 @@ export class RangeLog implements StoredLog {
 
   // -- StoredLog -----------------------------------------------------------------------------------------------
 
+  get replica(): ReplicaId {
+    return this.state.replica;
+  }
+
   get hardState(): HardState {
     return this.state.hardState;
   }
@@ -162,11 +166,30 @@ export class RangeLog implements StoredLog {
     return this.bytes;
   }
 
+  /** Whether `finish` has something to write. */
+  get isDirty(): boolean {
+    return this.dirty;
+  }
+
   /** Whether records wait for `trim`. */
   get hasTrimmable(): boolean {
     const first = this.batches[0];
     if (first !== undefined && first.first + first.count - 1 <= this.snapshot.index) return true;
     return this.stale.length > 0;
+  }
+
+  /** The last index that is behind no more than `bytesMax` of entries. */
+  indexLeaving(bytesMax: number): number {
+    let left = bytesMax;
+    let at = this.batches.length - 1;
+    while (at >= 0 && (left -= this.batches[at]!.bytes) >= 0) at--;
+    const batch = this.batches[at];
+    return batch === undefined ? this.snapshot.index : batch.first + batch.count - 1;
+  }
+
+  /** Index of the last entry that changes the configuration, or that of the snapshot. */
+  get lastChange(): number {
+    return this.changes.at(-1)?.index ?? this.snapshot.index;
   }
 
   setHardState(hardState: HardState): void {
@@ -221,7 +244,7 @@ export class RangeLog implements StoredLog {
     this.changes = [];
     this.bytes = 0;
     this.state = {
-      hardState: this.hardState,
+      ...this.state,
       snapshot: { index: last.index, term: last.term, configuration },
       applied: last.index,
     };

@@ -42,6 +42,7 @@ class CountingEngine extends MemoryEngine {
 
 function create(engine: MemoryEngine, limits = LOG_LIMITS): RangeLog {
   const state = {
+    replica: 1,
     hardState: { term: 1, vote: 0, commit: 1 },
     snapshot: { index: 1, term: 1, configuration: ALONE },
     applied: 1,

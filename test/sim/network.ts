@@ -51,6 +51,7 @@ interface Flight {
   readonly bytes: number;
 }
 
+/** Of datagrams. */
 export interface NetworkCounters {
   datagrams: number;
   lost: number;
@@ -58,9 +59,6 @@ export interface NetworkCounters {
   blocked: number;
   /** Arrived where nobody read them. */
   unread: number;
-  oversized: number;
-  streamPackets: number;
-  resets: number;
 }
 
 export class Network implements Actor {
@@ -72,9 +70,6 @@ export class Network implements Actor {
     doubled: 0,
     blocked: 0,
     unread: 0,
-    oversized: 0,
-    streamPackets: 0,
-    resets: 0,
   };
   settings: LinkSettings = LAN;
   /** Whether each packet is noted in the trace. */
@@ -182,7 +177,6 @@ export class Network implements Actor {
     bytes: number,
   ): void {
     if (bytes > DATAGRAM_BYTES_MAX) {
-      this.counters.oversized += 1;
       this.world.after(0, () => from.unreachable(address, 'datagram'));
       return;
     }
@@ -218,7 +212,6 @@ export class Network implements Actor {
     payload: unknown,
     bytes: number,
   ): void {
-    this.counters.streamPackets += 1;
     if (to === undefined) {
       this.world.after(this.settings.delayMs, () => from.unreachable(address, 'stream'));
       return;

@@ -213,7 +213,6 @@ export class Stream implements Actor {
   }
 
   #reset(): void {
-    this.#network.counters.resets += 1;
     this.#drop();
     this.#isTrying = false;
     this.#tell();

@@ -97,9 +97,12 @@ function parts(cluster: Cluster, shares: readonly number[]): readonly Figure[] {
   up(cluster);
   cluster.forgetSeedsAtTimes();
   cluster.partition(randomParts(cluster, shares));
+  const { counters } = cluster.network;
+  const blocked = counters.blocked;
   const apartMs = cluster.world.runUntil(() => cluster.isConverged(), 10 * MINUTE_MS);
   // A host that is nearly alone takes its time, and may still be at it when the parts are joined.
   if (apartMs !== undefined) cluster.mustStayConverged(10 * MINUTE_MS - apartMs, 'parts, each for itself');
+  if (counters.blocked === blocked) fail('nobody was cut off from anybody');
   cluster.heal();
   const before = cluster.tally.gone;
   const tookMs = cluster.mustConverge(FUSE_MS, 'after the parts were joined');

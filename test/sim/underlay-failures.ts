@@ -151,7 +151,12 @@ function killTenth(cluster: Cluster): readonly Figure[] {
 function loss(cluster: Cluster): readonly Figure[] {
   up(cluster);
   cluster.network.settings = { ...LAN, loss: 0.1, doubled: 0.01, straggling: 0.01 };
+  const { counters } = cluster.network;
+  const before = { ...counters };
   cluster.world.run(60 * MINUTE_MS);
+  const lost = (counters.lost - before.lost) / (counters.datagrams - before.datagrams);
+  if (Math.abs(lost - 0.1) > 0.01 || counters.doubled === before.doubled)
+    fail(`the network has lost ${(100 * lost).toFixed(1)} % of the datagrams, expected were 10 %`);
   cluster.network.heal();
   cluster.mustHaveNoFalseEvictions('an hour of 10 % loss');
   return [

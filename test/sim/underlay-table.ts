@@ -47,7 +47,6 @@ const ROWS: readonly Row[] = [
     scenario: 'loss',
     figure: 'false evictions',
     wanted: 'none',
-    hostsMax: 100,
   },
   {
     label: 'one host of 20 stops for 10 s every minute: false evictions of healthy hosts',

@@ -184,7 +184,10 @@ export class Subscriber {
 
   private record(text: string, qos: number): void {
     const [publisher, number] = text.split(' ') as [string, string];
-    const index = Number(number);
+    this.note(publisher, Number(number), qos);
+  }
+
+  protected note(publisher: string, index: number, qos: number): void {
     const highest = this.highest.get(publisher) ?? -1;
     let list = this.arrived.get(publisher);
     if (list === undefined) this.arrived.set(publisher, (list = []));
@@ -200,6 +203,22 @@ export class Subscriber {
     }
     this.highest.set(publisher, index);
     list.push(index);
+  }
+}
+
+/** A member of a shared group. What counts is what the group has got; one member alone sees no order without gaps. */
+export class Member extends Subscriber {
+  private readonly group: Map<string, Set<number>>;
+
+  /** `group`: what its members have got of each publisher. */
+  constructor(name: string, filter: string, group: Map<string, Set<number>>) {
+    super(name, filter);
+    this.group = group;
+  }
+
+  protected override note(publisher: string, index: number): void {
+    const got = this.group.get(publisher) ?? new Set();
+    this.group.set(publisher, got.add(index));
   }
 }
 

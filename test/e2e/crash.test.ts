@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Broker, useBroker } from './broker.js';
 import { connect, cutAllClients, sleep } from './client/client.js';
-import { eventually, Publisher, Subscriber } from './crash-load.js';
+import { eventually, Member, Publisher, Subscriber } from './crash-load.js';
 
 const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 55);
 const SEED = Number(process.env.CRASH_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -23,10 +23,13 @@ interface Load {
   readonly flow: Publisher[];
   readonly kept: Publisher[];
   readonly subscribers: Subscriber[];
+  readonly members: Member[];
+  /** What the members of the shared group have got together, of each publisher. */
+  readonly group: Map<string, Set<number>>;
 }
 
-function faultsOf({ flow, kept, subscribers }: Load): string[] {
-  return [...flow, ...kept, ...subscribers].flatMap(client => client.faults).slice(0, 20);
+function faultsOf({ flow, kept, subscribers, members }: Load): string[] {
+  return [...flow, ...kept, ...subscribers, ...members].flatMap(client => client.faults).slice(0, 20);
 }
 
 /** A new subscriber sees of each retained topic the last acknowledged value, or one sent after it. */
@@ -49,11 +52,14 @@ async function checkRetained(broker: Broker, kept: Publisher[], where: string): 
 async function settleAll(broker: Broker, load: Load, where: string): Promise<void> {
   const publishers = [...load.flow, ...load.kept];
   for (const publisher of publishers) publisher.pause();
-  for (const subscriber of load.subscribers) if (!subscriber.isOnline) await subscriber.connect(broker);
+  for (const subscriber of [...load.subscribers, ...load.members])
+    if (!subscriber.isOnline) await subscriber.connect(broker);
   await eventually(() => publishers.every(publisher => publisher.isIdle), DRAIN_TIMEOUT_MS);
   const owing = publishers.filter(publisher => !publisher.isIdle).map(publisher => publisher.owed);
   expect([...owing, ...faultsOf(load)], `${where}: every message is acknowledged in the end`).toEqual([]);
+  const shared = ({ name }: Publisher) => load.group.get(name)?.size ?? 0;
   const complete = () =>
+    load.flow.every(publisher => shared(publisher) === publisher.sent) &&
     load.subscribers.every(subscriber =>
       load.flow.every(publisher => subscriber.count(publisher.name) === publisher.sent),
     );
@@ -63,6 +69,9 @@ async function settleAll(broker: Broker, load: Load, where: string): Promise<voi
       .filter(publisher => subscriber.count(publisher.name) !== publisher.sent)
       .map(({ name, sent }) => `${subscriber.name} has ${subscriber.count(name)} of ${sent} from ${name}`),
   );
+  for (const publisher of load.flow)
+    if (shared(publisher) !== publisher.sent)
+      missing.push(`the group has ${shared(publisher)} of ${publisher.sent} from ${publisher.name}`);
   expect(missing, `${where}: what was acknowledged arrives`).toEqual([]);
   expect(faultsOf(load), where).toEqual([]);
 }
@@ -76,6 +85,7 @@ describe('kill -9', () => {
     timeout: 280_000,
   }, async () => {
     const random = generator(SEED);
+    const group = new Map<string, Set<number>>();
     const load: Load = {
       flow: [
         new Publisher('one', 1),
@@ -89,8 +99,11 @@ describe('kill -9', () => {
         new Subscriber('sometimes', 'crash/#'),
         new Subscriber('rarely', 'crash/flow/#'),
       ],
+      members: ['left', 'right'].map(name => new Member(name, '$share/pair/crash/flow/+', group)),
+      group,
     };
-    for (const subscriber of load.subscribers) await subscriber.connect(broker);
+    const subscribers = [...load.subscribers, ...load.members];
+    for (const subscriber of subscribers) await subscriber.connect(broker);
     load.subscribers[2]!.leave();
     for (let round = 1; round <= ROUNDS; round++) {
       const where = `seed ${SEED}, round ${round}`;
@@ -101,25 +114,24 @@ describe('kill -9', () => {
       await sleep(Math.floor(20 + random() * 350));
       await broker.kill9();
       for (const publisher of [...load.flow, ...load.kept]) publisher.pause();
-      for (const subscriber of load.subscribers) subscriber.leave();
+      for (const subscriber of subscribers) subscriber.leave();
       cutAllClients();
       await broker.launch();
       await checkRetained(broker, load.kept, where);
       await load.subscribers[0]!.connect(broker);
       if (random() < 0.5) await load.subscribers[1]!.connect(broker);
       if (random() < 0.1) await load.subscribers[2]!.connect(broker);
+      for (const member of load.members) if (random() < 0.5) await member.connect(broker);
       expect(faultsOf(load), where).toEqual([]);
       if (round % CHECK_EVERY !== 0) continue;
       for (const publisher of [...load.flow, ...load.kept]) await publisher.connect(broker);
       await settleAll(broker, load, where);
       for (const publisher of [...load.flow, ...load.kept]) expect(publisher.sent, where).toBeGreaterThan(0);
       cutAllClients();
-      for (const subscriber of load.subscribers) subscriber.leave();
+      for (const subscriber of subscribers) subscriber.leave();
       for (const subscriber of load.subscribers.slice(0, 2)) await subscriber.connect(broker);
     }
     const total = load.flow.reduce((sum, publisher) => sum + publisher.sent, 0);
-    console.log(
-      `crash: seed ${SEED}, ${ROUNDS} kills, ${total} messages to ${load.subscribers.length} sessions`,
-    );
+    console.log(`crash: seed ${SEED}, ${ROUNDS} kills, ${total} messages to ${subscribers.length} sessions`);
   });
 });

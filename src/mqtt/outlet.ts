@@ -48,6 +48,8 @@ export class Outlet {
   private waiting: Waiting[] = [];
   private head = 0;
   private credit = 0;
+  /** Messages of shared groups that the inbox was given for this session and has not answered for. */
+  promised = 0;
   private readonly creditMax: number;
   private readonly limit: number;
   /** Finished messages that the inbox has not been told of yet; told at the end of the turn. */
@@ -70,6 +72,11 @@ export class Outlet {
 
   get hasRoom(): boolean {
     return this.window.count < this.limit && this.head === this.waiting.length;
+  }
+
+  /** Room also beside those messages of shared groups that are on their way into the inbox. */
+  get hasRoomToPromise(): boolean {
+    return this.window.count + this.promised < this.limit;
   }
 
   /** Resends the PUBRELs that are owed [MQTT-4.4.0-1] and asks for the queue from its beginning. */

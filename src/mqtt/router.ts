@@ -7,6 +7,7 @@ import { Message, writeMessage } from '../contract/message.js';
 import type { HashKeys } from '../topic/hash.js';
 import { type Call, type Caller, callback } from './caller.js';
 import { groupKey, LocalRoutes } from './local-routes.js';
+import type { Outlet } from './outlet.js';
 import type { Publication } from './publication.js';
 import type { Publisher, Source } from './publisher.js';
 import { TopicGroup } from './shared-group.js';
@@ -258,9 +259,8 @@ export class Router {
     const writer = this.beginInsert(publication, topic, call, mark);
     const countAt = writer.length;
     writer.u32(0);
-    for (const inbox of inboxes)
-      if (writeTarget(writer, inbox, publication, publisher)) call.add(inbox.clientId);
-    for (const inbox of chosen) if (writeTarget(writer, inbox, publication, null)) call.add(inbox.clientId);
+    for (const inbox of inboxes) if (writeTarget(writer, inbox, publication, publisher)) call.add(inbox);
+    for (const inbox of chosen) if (writeTarget(writer, inbox, publication, null)) call.add(inbox);
     chosen.length = 0;
     const { targets } = call;
     if (targets.length === 0 && mark === 0) return this.caller.cancel();
@@ -301,7 +301,7 @@ export class Router {
     const call = new InsertCall(this, publication, publisher, group);
     const writer = this.beginInsert(publication, topic, call, 0).u32(1);
     if (!writeTarget(writer, target, publication, null)) return this.caller.cancel();
-    call.add(target.clientId);
+    call.add(target);
     publication.waits++;
     this.caller.send(this.links.inbox);
   }
@@ -410,6 +410,8 @@ class RetainCall extends AckCall {
 class InsertCall extends AckCall {
   private readonly group: TopicGroup | null;
   readonly targets: string[] = [];
+  /** Sessions whose windows the message counts against until the inbox has it, and pushes it. */
+  private promised: Outlet[] | null = null;
 
   /** `group` is the shared group that chose the only target, if another member can take its place. */
   constructor(router: Router, publication: Publication, publisher: Source, group: TopicGroup | null) {
@@ -417,11 +419,24 @@ class InsertCall extends AckCall {
     this.group = group;
   }
 
-  add(clientId: string): void {
+  add({ clientId, outlet }: InboxTarget): void {
     this.targets.push(clientId);
+    if (outlet === null) return;
+    outlet.promised++;
+    (this.promised ??= []).push(outlet);
+  }
+
+  private settlePromises(): void {
+    if (this.promised !== null) for (const outlet of this.promised) outlet.promised--;
+  }
+
+  override onLost(): void {
+    this.settlePromises();
+    super.onLost();
   }
 
   override onReply(status: number, body: ByteReader): void {
+    this.settlePromises();
     const { values } = this.router.counters;
     if (status === STATUS.OK) {
       const count = body.u32();

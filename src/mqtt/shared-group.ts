@@ -42,7 +42,10 @@ export class LocalGroup {
     const tries = Math.min(members.length, MEMBERS_TRIED_MAX);
     for (let i = 0; i < tries; i++) {
       const member = this.pickInTurn()!;
-      if (member.session.hasRoom(Math.min(qos, member.qos))) return member;
+      const { session } = member;
+      const effective = Math.min(qos, member.qos);
+      if (session.hasRoom(effective) && (effective === 0 || (session.outlet?.hasRoomToPromise ?? true)))
+        return member;
     }
     return undefined;
   }

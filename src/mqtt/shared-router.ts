@@ -160,6 +160,7 @@ function inboxOf(member: Subscription, group: LocalGroup): InboxTarget {
   return inboxTarget(
     session.clientId,
     ids.map(id => ({ options, id, filter: group.filter })),
+    session.outlet,
   );
 }
 

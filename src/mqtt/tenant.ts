@@ -2,6 +2,7 @@ import { TopicEntry, TopicTable } from '../topic/cache.js';
 import type { HashKeys } from '../topic/hash.js';
 import { TopicTrie } from '../topic/trie.js';
 import type { LocalRoute } from './local-routes.js';
+import type { Outlet } from './outlet.js';
 import type { Publisher } from './publisher.js';
 import type { Session } from './session.js';
 import type { LocalGroup, TopicGroup } from './shared-group.js';
@@ -69,10 +70,16 @@ export interface InboxTarget {
   goneAtMs: number;
   /** One per filter that matches. */
   readonly parts: { readonly options: number; readonly id: number; readonly filter: string }[];
+  /** Of the member that was chosen for its room, which the message takes from now on; else null. */
+  readonly outlet: Outlet | null;
 }
 
-export function inboxTarget(clientId: string, parts: InboxTarget['parts']): InboxTarget {
-  return { clientId, goneAtMs: 0, parts };
+export function inboxTarget(
+  clientId: string,
+  parts: InboxTarget['parts'],
+  outlet: Outlet | null = null,
+): InboxTarget {
+  return { clientId, goneAtMs: 0, parts, outlet };
 }
 
 /** A topic and who receives it: what dist answered, and this shard's own sessions. */

@@ -55,6 +55,31 @@ describe('a shared group', () => {
     expect(roomy.messages()).toHaveLength(28);
   });
 
+  it.each([
+    ['one', 1, 0],
+    ['another', 2, 1],
+  ])(
+    'counts what is on its way to a persistent member against its room, on %s shard',
+    (_name, shards, shard) => {
+      for (const qos of [1, 2] as const) {
+        for (const expiry of [undefined, 100]) {
+          open({ shards });
+          const slow = broker.connect({ shard, expiry: 100, properties: { receiveMaximum: 2 } });
+          const roomy = broker.connect();
+          for (const member of [slow, roomy]) member.subscribe('$share/g/t', { qos });
+          const publisher = broker.connect({ version: expiry === undefined ? 4 : 5, expiry });
+          for (let warm = 0; warm < 4; warm++) publisher.publish('t', 'warm', { qos });
+          for (const member of [slow, roomy]) member.receive();
+          for (let id = 1; id <= 30; id++) publisher.sendPublish('t', `${id}`, { qos, id });
+          broker.pump();
+          expect(slow.messages()).toHaveLength(2);
+          expect(roomy.messages()).toHaveLength(28);
+          broker.close();
+        }
+      }
+    },
+  );
+
   it('queues when no member has room', () => {
     open({ shards: 2 });
     const members = [0, 1].map(shard => broker.connect({ shard, properties: { receiveMaximum: 2 } }));

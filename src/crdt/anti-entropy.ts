@@ -88,6 +88,13 @@ export class Replicator {
     return applied.isNews;
   }
 
+  /** False: that replica has written nothing that stands under this key. What others have written stays. */
+  removeOf(key: string, replica: number): boolean {
+    const applied = this.map.removeOf(key, replica);
+    this.publish(applied, 0);
+    return applied.isNews;
+  }
+
   /** The hosts to talk to, distinct, at most 256. New ones are shown our root, the first of them at once. */
   setNeighbours(ids: readonly number[]): void {
     assert(ids.length <= NEIGHBOURS_MAX, 'a replicator has at most 256 neighbours');

@@ -99,6 +99,15 @@ export class OrMap {
     return applied;
   }
 
+  /** Removes what one replica has written under `key`, and leaves what others have. */
+  removeOf(key: string, replica: number): Applied {
+    const applied = new Applied();
+    for (const { entry } of this.dots(key)) {
+      if (entry.replica === replica) this.drop(replica, entry.counter, entry.counter, applied);
+    }
+    return applied;
+  }
+
   /** Joins a delta, or a whole state. Entries and ranges that are malformed or break a limit are left out. */
   apply(delta: Delta): Applied {
     const applied = new Applied();

@@ -224,9 +224,8 @@ export class Registry {
       }
       this.absentees.done(host, nowMs);
       for (const name of this.ownedNames.get(host)!) {
-        const dots = this.replicator.map.entries(name);
-        const isLost = readDots(name, dots).every(({ owner }) => owner !== 0 && !this.isHere(owner));
-        if (isLost) this.replicator.remove(name);
+        const found = readDots(name, this.replicator.map.entries(name));
+        if (found.some(({ owner }) => owner === host)) this.replicator.removeOf(name, host);
       }
     }
     for (const [name, untilMs] of this.holds) {

@@ -42,6 +42,20 @@ describe('OrMap', () => {
     expect(a.remove('absent').isNews).toBe(false);
   });
 
+  it('removes what one replica has written, and no more', () => {
+    const [a, b] = [new OrMap(1), new OrMap(2)];
+    const one = a.set('k', bytes('one'))!.toDelta();
+    const two = b.set('k', bytes('two'))!.toDelta();
+    a.apply(two);
+    b.apply(one);
+    b.apply(a.removeOf('k', 2).toDelta());
+    for (const map of [a, b]) expect(values(map, 'k')).toEqual(['one']);
+    expect(a.digest).toMatchObject({ count: 1, low: b.digest.low, high: b.digest.high });
+    expect(a.removeOf('k', 2).isNews).toBe(false);
+    a.removeOf('k', 1);
+    expect(a.has('k')).toBe(false);
+  });
+
   it('knows one range of a replica that it hears of in order, and of one that it met late', () => {
     const [a, b] = [new OrMap(1), new OrMap(2)];
     for (let i = 0; i < 100; i++) a.set(`k${i % 3}`, bytes(`${i}`));

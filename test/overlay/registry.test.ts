@@ -281,12 +281,19 @@ describe('what absent hosts have left', () => {
     for (const [at, ms] of timesMs.entries()) if (at > 0) expect(ms).toBeGreaterThan(1.8 * timesMs[at - 1]!);
   });
 
-  it('does not take what others have there as well', () => {
-    joined(THIRD);
-    arrives(THIRD, 1, 'm/k', owned(10));
-    arrives(OTHER, 1, 'm/k', owned(20));
-    left(THIRD);
+  it('goes, and what others have written there at the same time stays', () => {
+    const hosts = Array.from({ length: 40 }, (_, at) => at + 100);
+    for (const host of hosts) {
+      joined(host);
+      arrives(host, 1, `m/${host}`, owned(10));
+      arrives(OTHER, host, `m/${host}`, owned(20));
+      left(host);
+    }
     for (let at = 0; at < 100; at++) pass(1_000);
-    expect(seenNow('m', 'k')).toBe('20');
+    expect(hosts.map(host => seenNow('m', String(host)))).toEqual(hosts.map(() => '20'));
+    const cleared = hosts.filter(host => registry.replicator.map.values(`m/${host}`).length === 1);
+    // The other one of the two does the rest.
+    expect(cleared.length).toBeGreaterThan(8);
+    expect(registry.entries()).toMatchObject({ absentees: 40 - cleared.length });
   });
 });

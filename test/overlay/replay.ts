@@ -1,4 +1,4 @@
-import type { Agent, AgentOutput } from '../../src/overlay/agent.js';
+import type { Agent, AgentOutput, SharedMap } from '../../src/overlay/agent.js';
 import type { HostId } from '../../src/underlay/message.js';
 
 interface Member {
@@ -10,8 +10,10 @@ interface Member {
 export class Replay {
   readonly hosts = new Set<HostId>();
   readonly members = new Map<string, Member>();
-  /** Keys that were named as changed, by map: their values are read when compared. */
-  readonly changes = new Map<string, Map<string, number>>();
+  /** Keys that were named as changed, by map, since it was compared. */
+  private readonly changed = new Map<string, Set<string>>();
+  /** What stood under each key when its map was compared after the last change that was named. */
+  private readonly maps = new Map<string, Map<string, string>>();
   private readonly who: string;
 
   constructor(who: string) {
@@ -35,10 +37,10 @@ export class Replay {
         this.applyMember(output);
         break;
       case 'map-changed': {
-        let keys = this.changes.get(output.map);
-        if (keys === undefined) this.changes.set(output.map, (keys = new Map()));
+        let keys = this.changed.get(output.map);
+        if (keys === undefined) this.changed.set(output.map, (keys = new Set()));
         this.insist(output.keys.length > 0, 'a map changed without a key');
-        for (const key of output.keys) keys.set(key, (keys.get(key) ?? 0) + 1);
+        for (const key of output.keys) keys.add(key);
         break;
       }
     }
@@ -74,6 +76,25 @@ export class Replay {
       const known = this.members.get(`${host} ${name}`);
       this.insist(known?.hlc === hlc && known.metadata === hex(metadata), `${host} ${name} differs`);
     }
+  }
+
+  /** Nothing stands in the map that was not named when it changed. */
+  compareMap(map: SharedMap): void {
+    let known = this.maps.get(map.name);
+    if (known === undefined) this.maps.set(map.name, (known = new Map()));
+    for (const key of this.changed.get(map.name) ?? []) {
+      const bytes = map.get(key);
+      if (bytes === undefined) known.delete(key);
+      else known.set(key, `${map.ownerOf(key)} ${hex(bytes)}`);
+    }
+    this.changed.delete(map.name);
+    let size = 0;
+    for (const key of map.keys()) {
+      size++;
+      const now = `${map.ownerOf(key)} ${hex(map.get(key)!)}`;
+      this.insist(known.get(key) === now, `${key} of ${map.name} differs, and nothing was told`);
+    }
+    this.insist(known.size === size, `an entry of ${map.name} is gone, and nothing was told`);
   }
 
   private insist(holds: boolean, words: string): void {

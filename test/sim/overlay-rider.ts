@@ -157,7 +157,15 @@ export class Rider {
       if (isReachable(output.member.host)) this.judge(output);
     }
     if (!this.isStrict) return;
-    for (const [name, { replay }] of this.carried) replay.compare(this.overlay.host(name));
+    for (const name of this.carried.keys()) this.compare(name);
+  }
+
+  /** The events say what is seen, and nothing else. */
+  compare(name: AgentName): void {
+    const { replay } = this.carried.get(name)!;
+    const agent = this.overlay.host(name);
+    replay.compare(agent);
+    replay.compareMap(agent.map(MAP));
   }
 
   private onOutput(output: AgentOutput): void {

@@ -177,12 +177,25 @@ export class Riders implements Upper {
     return tookMs;
   }
 
+  /** What hosts have left behind that are not in the view any more is removed. */
+  mustHaveForgotten(withinMs: number, what: string): void {
+    const remembering = () =>
+      this.cluster.seats.find(
+        seat =>
+          seat.host !== undefined &&
+          this.cluster.isExpected(seat) &&
+          seat.host.machine.entries().absentees !== 0,
+      );
+    if (this.cluster.world.runUntil(() => remembering() === undefined, withinMs, 1_000) !== undefined) return;
+    fail(`${what}: ${remembering()!.node.label} has entries of hosts that are gone`);
+  }
+
   /** Events and views are the same, nothing is left to be sent, all has arrived. */
   mustBeQuiet(what: string): void {
     for (const name of AGENTS) {
       for (const group of this.groups(name)) {
         for (const rider of group) {
-          rider.carried.get(name)!.replay.compare(rider.overlay.host(name));
+          rider.compare(name);
           const { unacknowledged } = rider.overlay.entries();
           if (unacknowledged! > 0) fail(`${what}: ${rider.label} holds ${unacknowledged} messages`);
           for (const other of group)

@@ -28,6 +28,9 @@ const AGENT_BYTES_MAX = 400;
 
 const AGREEMENT_MS = MINUTE_MS;
 
+/** Entries that came back are removed later each time. */
+const FORGOTTEN_MS = 5 * MINUTE_MS;
+
 /** A story, and what riders do meanwhile: anything, or nothing but what they do at the start. */
 export interface OverlayScenario extends Omit<Scenario, 'play'> {
   readonly isIdle: boolean;
@@ -55,8 +58,8 @@ export function playOverlay(
   scenario: OverlayScenario,
   settings: ClusterSettings,
   follow?: (line: string) => void,
+  riders = new Riders(),
 ): Outcome {
-  const riders = new Riders();
   riders.isIdle = scenario.isIdle;
   riders.isSteady = STEADY.has(scenario.name);
   const cluster = new Cluster({ ...settings, upper: riders });
@@ -84,6 +87,7 @@ function end(cluster: Cluster, riders: Riders): Figure[] {
   cluster.world.run(MINUTE_MS);
   riders.mustAgree(0, 'a minute later');
   riders.mustBeQuiet('at the end');
+  riders.mustHaveForgotten(FORGOTTEN_MS, 'at the end');
   const max = 24 * cluster.lives + 1_024;
   for (const { host, node } of cluster.seats) {
     for (const [list, count] of Object.entries(host?.machine.entries() ?? {}))

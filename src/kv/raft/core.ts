@@ -274,15 +274,15 @@ export class Core {
     this.roundStartMs = Number.NEGATIVE_INFINITY;
     this.busyMs = this.nowMs;
     this.dropAskedReads('not-leader');
-    this.alignProgress();
+    this.alignProgress(this.log.lastIndex + 1);
   }
 
-  /** Follows the configuration in force: newcomers are fed, who has left is forgotten. */
-  alignProgress(): void {
+  /** Follows the configuration in force: newcomers are fed, from `next` on if they can, who has left is forgotten. */
+  alignProgress(next: number): void {
     const ids = members(this.log.configurations.current);
     for (const id of this.progress.keys()) if (!ids.includes(id)) this.progress.delete(id);
     for (const id of ids) {
-      if (!this.progress.has(id)) this.progress.set(id, new Progress(id, this.log.lastIndex + 1, this.nowMs));
+      if (!this.progress.has(id)) this.progress.set(id, new Progress(id, next, this.nowMs));
     }
     this.followers = [...this.progress.values()].filter(({ id }) => id !== this.id);
   }

@@ -33,7 +33,7 @@ export function proposeChange(core: Core, wanted: WantedMembers, session: number
   }
   const data = encodeConfiguration(jointBetween(configurations.current, wanted));
   const index = appendOwn(core, ENTRY.CONFIGURATION, session, sequence, data);
-  core.alignProgress();
+  core.alignProgress(index);
   return index;
 }
 
@@ -46,8 +46,7 @@ export function followConfiguration(core: Core): void {
   const { current, currentIndex } = configurations;
   if (currentIndex > commitIndex || !core.hasCommittedInTerm) return;
   if (isJoint(current)) {
-    appendOwn(core, ENTRY.CONFIGURATION, 0, 0, encodeConfiguration(leftJoint(current)));
-    core.alignProgress();
+    core.alignProgress(appendOwn(core, ENTRY.CONFIGURATION, 0, 0, encodeConfiguration(leftJoint(current))));
   } else if (!isVoter(current, core.id)) makeWay(core);
 }
 

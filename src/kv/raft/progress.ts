@@ -26,9 +26,10 @@ export class Progress {
   isProbing = false;
   /** The commit index it was last told. */
   toldCommit = 0;
-  /** In `REPLICATE`: ask it anew where it is, since what was sent last may be lost. */
+  /** Ask it anew where it is, with an append of nothing if there is nothing: what was sent last may be lost. */
   mustPoke = false;
-  pokedMs = Number.NEGATIVE_INFINITY;
+  /** When it was last asked so, or the last append in `PROBE` left. */
+  askedMs = Number.NEGATIVE_INFINITY;
   /** Appends without answer: the last index and the bytes of each, oldest first, from `windowHead` on. */
   private readonly windowEnds: number[] = [];
   private readonly windowSizes: number[] = [];
@@ -53,9 +54,10 @@ export class Progress {
     return this.feed === FEED.SNAPSHOT || this.isProbing;
   }
 
-  sent(lastIndex: number, bytes: number): void {
+  sent(lastIndex: number, bytes: number, nowMs: number): void {
     if (this.feed === FEED.PROBE) {
       this.isProbing = true;
+      this.askedMs = nowMs;
       return;
     }
     this.next = lastIndex + 1;
@@ -105,6 +107,12 @@ export class Progress {
     this.mustPoke = false;
     this.next = this.match + 1;
     this.clearWindow();
+  }
+
+  /** What it lacks is wanted soon: do not wait for an answer that may be lost. */
+  hurry(): void {
+    this.isProbing = false;
+    this.mustPoke = true;
   }
 
   awaitSnapshot(): void {

@@ -205,7 +205,8 @@ export class Raft {
     core.readClock();
     if (core.askedReads.size > 0) expireAskedReads(core);
     if (core.isLeader) this.tickLeader();
-    else if (core.nowMs - core.timerStartMs >= core.timeoutMs) campaign(core);
+    else if (core.nowMs - core.timerStartMs >= core.timeoutMs && core.nowMs >= core.loyalUntilMs)
+      campaign(core);
   }
 
   private tickLeader(): void {
@@ -278,8 +279,7 @@ export class Raft {
     core.beginLeadership();
     core.termStartIndex = core.log.lastIndex + 1;
     const configuration = { voters: [id], outgoing: [], learners: [] };
-    appendOwn(core, ENTRY.CONFIGURATION, 0, 0, encodeConfiguration(configuration));
-    core.alignProgress();
+    core.alignProgress(appendOwn(core, ENTRY.CONFIGURATION, 0, 0, encodeConfiguration(configuration)));
     return true;
   }
 
@@ -401,7 +401,10 @@ export class Raft {
     follower.probe();
     if (ok) follower.next = Math.max(follower.next, index + 1);
     // A failure is not tried again at once, but with the next heartbeat's answer.
-    else follower.isProbing = true;
+    else {
+      follower.isProbing = true;
+      follower.askedMs = core.nowMs;
+    }
   }
 
   /** The stored log begins after `index` now. */
@@ -418,7 +421,7 @@ export class Raft {
     if (core.isLeader && follower?.feed === FEED.REPLICATE) follower.probe();
     if (core.isLeader || core.leader !== id || !core.isQuiescent) return;
     wake(core);
-    // The leader has had its time.
-    core.timerStartMs -= core.timing.electionTimeoutMinMs;
+    // The leader has had its time, but for what was vouched for; the random part stays, or all would stand at once.
+    core.timerStartMs = Math.max(core.nowMs, core.loyalUntilMs) - core.timing.electionTimeoutMinMs;
   }
 }

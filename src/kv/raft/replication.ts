@@ -48,7 +48,7 @@ export function replicate(core: Core): void {
       if (!sendAppend(core, follower)) break;
       follower.mustPoke = false;
     }
-    if (follower.mustPoke && follower.feed === FEED.REPLICATE) poke(core, follower);
+    if (follower.mustPoke && follower.feed !== FEED.SNAPSHOT) poke(core, follower);
     tellCommit(core, follower);
   }
 }
@@ -59,8 +59,7 @@ function sendAppend(core: Core, follower: Progress): boolean {
   const previousIndex = follower.next - 1;
   const previousTerm = log.term(previousIndex);
   if (previousTerm === undefined) {
-    follower.awaitSnapshot();
-    core.snapshotsWanted.push(follower.id);
+    wantSnapshot(core, follower);
     return false;
   }
   const entries = log.entries(follower.next, log.lastIndex, limits.appendBytesMax);
@@ -71,8 +70,14 @@ function sendAppend(core: Core, follower: Progress): boolean {
   const { id: to } = follower;
   core.send({ kind: MESSAGE.APPEND, from, to, term, previousIndex, previousTerm, commit, entries });
   follower.toldCommit = Math.max(follower.toldCommit, commit);
-  follower.sent(lastIndex, bytes);
+  follower.sent(lastIndex, bytes, core.nowMs);
   return true;
+}
+
+/** What it needs next is not in the log any more. */
+function wantSnapshot(core: Core, follower: Progress): void {
+  follower.awaitSnapshot();
+  core.snapshotsWanted.push(follower.id);
 }
 
 /** An append of nothing: the answer tells whether what was sent before has come. */
@@ -81,8 +86,12 @@ function poke(core: Core, follower: Progress): void {
   const previousIndex = follower.next - 1;
   const previousTerm = log.term(previousIndex);
   follower.mustPoke = false;
-  if (previousTerm === undefined) return;
-  follower.pokedMs = core.nowMs;
+  if (previousTerm === undefined) {
+    wantSnapshot(core, follower);
+    return;
+  }
+  follower.isProbing = true;
+  follower.askedMs = core.nowMs;
   const commit = Math.min(log.commitIndex, previousIndex);
   const { id: to } = follower;
   core.send({
@@ -182,9 +191,9 @@ export function onHeartbeatAnswer(core: Core, { from, round }: HeartbeatAnswer):
     follower.ackedRound = round;
     follower.ackedSentMs = Math.max(follower.ackedSentMs, core.roundSentMs(round));
   }
-  if (follower.match >= core.log.lastIndex) return;
-  if (follower.feed === FEED.PROBE) follower.isProbing = false;
-  else if (core.nowMs - follower.pokedMs >= core.timing.heartbeatMs) follower.mustPoke = true;
+  // Heartbeats overtake what waits for a disk: what was asked lately is not lost yet.
+  if (follower.match >= core.log.lastIndex || core.nowMs - follower.askedMs < core.timing.heartbeatMs) return;
+  follower.hurry();
 }
 
 const NO_ENTRIES: readonly Entry[] = [];

@@ -18,6 +18,8 @@ export function beginTransfer(core: Core, to: ReplicaId): void {
   if (core.transferee === to) return;
   abortTransfer(core);
   core.transferee = to;
+  const target = core.progress.get(to)!;
+  if (target.match < core.log.lastIndex) target.hurry();
   core.transferEndMs = core.nowMs + core.timing.electionTimeoutMaxMs;
 }
 

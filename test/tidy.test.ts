@@ -70,7 +70,7 @@ const UNREACHED: Readonly<Record<string, string>> = {
 };
 
 /** Folders that the broker does not use yet: the replicated storage is being built under `kv`, simulation first. */
-const GROWING = /^src\/kv\/(?:raft|replicated|balance|route)\//;
+const GROWING = /^src\/kv\/(?:raft|replicated|balance|route|remote)\//;
 
 /** Rooms without a door, and why. */
 const NO_DOOR: Readonly<Record<string, string>> = {

@@ -12,6 +12,8 @@ import { ClusterHost, eventually, expectKilled, expectWhole } from './cluster-ho
 const START_MS = 40_000;
 /** To join, or to hear news: about a second; the rest is for a machine that is busy with other things. */
 const NEWS_MS = 8_000;
+/** A node that stays alone says so after ten seconds. */
+const ALONE_MS = 15_000;
 
 let a: ClusterHost;
 let b: ClusterHost;
@@ -233,5 +235,9 @@ describe('strangers', () => {
     await expectWhole([a, c], 0);
     for (const { broker } of [a, stranger]) expect(broker.log()).not.toContain('pass phrase');
     expect(a.broker.log()).toContain('a host of another environment (cluster.env) knocked and was refused');
+    // Nobody answers what is sealed with another key, so its own log is where one looks.
+    await eventually(ALONE_MS, async () => {
+      expect(stranger.broker.log().split('alone: no seed answers')).toHaveLength(2);
+    });
   });
 });

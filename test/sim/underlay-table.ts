@@ -7,7 +7,6 @@ interface Row {
   /** Of the scenario's figures; undefined for the processor time that the scenario took. */
   readonly figure: string | undefined;
   readonly wanted: string;
-  readonly hostsMax?: number;
 }
 
 /** The rows of the README: each is one figure of one scenario. */
@@ -83,8 +82,6 @@ const ROWS: readonly Row[] = [
     scenario: 'flapping-cut',
     figure: 'one cluster',
     wanted: '30 s',
-    // Every cut and every joining is a million changes of views at 1,000 hosts.
-    hostsMax: 100,
   },
   {
     label: 'bytes a second that an idle host sends, headers included',
@@ -116,12 +113,10 @@ interface Played {
 
 /** What the table needs, all of it or of some scenarios and one size: `tellProgress` is called once for each. */
 export function tablePlays(scenarios?: readonly string[], hosts?: number): readonly TablePlay[] {
-  const isShown = (name: string, size: number) =>
-    ROWS.some(row => row.scenario === name) &&
-    ROWS.every(row => row.scenario !== name || size <= (row.hostsMax ?? size));
+  const isShown = (name: string) => ROWS.some(row => row.scenario === name);
   return SIZES.filter(size => hosts === undefined || size === hosts).flatMap(size =>
     SCENARIOS.filter(({ name }) => scenarios?.includes(name) !== false)
-      .filter(({ name, hostsMin }) => hostsMin <= size && isShown(name, size))
+      .filter(({ name, hostsMin }) => hostsMin <= size && isShown(name))
       .map(scenario => ({ scenario, hosts: size })),
   );
 }

@@ -96,7 +96,8 @@ export class KvClient {
     }
     open.attempts += 1;
     const group = this.#world.groupOfKey(open.operation.key);
-    const store = this.#storeFor(group);
+    // What lives at home may be a replica that nobody feeds any more.
+    const store = this.#storeFor(group, open.attempts % 4 !== 0);
     const isLease = settings.timing.clockDriftMax !== undefined && this.#random.chance(0.7);
     const { attempts } = open;
     const request: Request = {
@@ -119,11 +120,10 @@ export class KvClient {
     });
   }
 
-  #storeFor(group: number): KvStore | undefined {
-    const isAtHome = this.#home !== undefined && this.#world.replicasOn(this.#home, group).length > 0;
-    return isAtHome
-      ? this.#home
-      : (this.#leaderStore.get(group) ?? this.#world.someStore(group, this.#random));
+  #storeFor(group: number, prefersHome: boolean): KvStore | undefined {
+    const home = this.#home;
+    if (prefersHome && home !== undefined && this.#world.replicasOn(home, group).length > 0) return home;
+    return this.#leaderStore.get(group) ?? this.#world.someStore(group, this.#random);
   }
 
   #back(open: Open, attempt: number, group: number, answer: Answer): void {

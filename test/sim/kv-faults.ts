@@ -218,16 +218,16 @@ export function changeMembers(world: KvWorld): void {
   let voters = [...configuration.voters];
   let learners = [...configuration.learners];
   for (let step = 1 + random.below(3); step > 0; step -= 1) {
-    const draw = random.fraction();
-    if (draw < 0.3 && voters.length < 6) voters.push(newSeat(world, group, [...voters, ...learners]));
-    else if (draw < 0.45 && learners.length < 2)
-      learners.push(newSeat(world, group, [...voters, ...learners]));
-    else if (draw < 0.6 && learners.length > 0) voters.push(learners.pop()!);
-    else if (draw < 0.7 && voters.length > 1)
-      learners.push(voters.splice(random.below(voters.length), 1)[0]!);
-    else if (draw < 0.9 && voters.length > 1) voters.splice(random.below(voters.length), 1);
-    else if (voters.length > 1)
-      voters[random.below(voters.length)] = newSeat(world, group, [...voters, ...learners]);
+    // Towards three voters: one alone cannot differ with anybody.
+    const draw = voters.length < 3 && random.chance(0.5) ? 0 : random.fraction();
+    if (draw < 0.3) voters.push(...newSeats(world, leader));
+    else if (draw < 0.45) learners.push(...newSeats(world, leader));
+    else if (draw < 0.6) voters.push(...learners.splice(0, 1));
+    else if (voters.length > 1) {
+      const [taken] = voters.splice(random.below(voters.length), 1);
+      if (draw < 0.7) learners.push(taken!);
+      else if (draw < 0.85) voters.push(...newSeats(world, leader));
+    }
   }
   voters = sorted(voters);
   learners = sorted(learners.filter(id => !voters.includes(id)));
@@ -238,11 +238,11 @@ function sorted(ids: readonly ReplicaId[]): ReplicaId[] {
   return [...new Set(ids)].sort((left, right) => left - right);
 }
 
-/** On a store that has none of these, if there is one. */
-function newSeat(world: KvWorld, group: number, present: readonly ReplicaId[]): ReplicaId {
-  const taken = new Set(present.map(id => world.storeOf(id)));
-  const free = world.stores.filter(store => !taken.has(store));
-  return world.seat(group, world.random.pick(free.length > 0 ? free : world.stores));
+/** On a store that has no replica of the group; none when all have. */
+function newSeats(world: KvWorld, leader: KvReplica): ReplicaId[] {
+  const { group } = leader;
+  const free = world.stores.filter(store => world.replicasOn(store, group).length === 0);
+  return free.length === 0 ? [] : [world.seat(group, world.random.pick(free), leader.raft.lastIndex + 1)];
 }
 
 /** A leader that hands over and is cut off at that moment, while others ask it on. */

@@ -1,13 +1,15 @@
+import { decodeMessage, encodeMessage } from '../../src/kv/raft/codec.js';
 import type { Configuration, ReplicaId } from '../../src/kv/raft/configuration.js';
 import { members } from '../../src/kv/raft/configuration.js';
 import type { Message } from '../../src/kv/raft/message.js';
 import type { RaftLimits, RaftTiming } from '../../src/kv/raft/settings.js';
+import { VarintWriter } from '../../src/kv/raft/varint.js';
 import { KvClient } from './kv-client.js';
 import { INITIAL } from './kv-registers.js';
 import type { KvReplica } from './kv-replica.js';
 import { emptyState, type Write } from './kv-storage.js';
 import { KvStore } from './kv-store.js';
-import { kvFormat } from './kv-trace.js';
+import { kvFormat, messageWords } from './kv-trace.js';
 import { GroupTruth } from './kv-truth.js';
 import { checkByKey, type KeyedOperation, verdictWords } from './linearizability.js';
 import { Network } from './network.js';
@@ -44,9 +46,11 @@ export interface KvSettings {
 interface Seat {
   readonly group: number;
   readonly store: KvStore;
-  /** Was in a committed configuration, and is in the latest no more. */
-  isOut: boolean;
+  /** Once a configuration behind this is committed, it is known whether the seat is taken. */
+  readonly askedIndex: number;
   hasBeenIn: boolean;
+  /** Is in no configuration any more, or never was in one and never will be. */
+  isOut: boolean;
   isGone: boolean;
 }
 
@@ -105,7 +109,7 @@ export class KvWorld {
     this.truths.push(new GroupTruth(group));
     const wanted = this.random.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5]);
     const stores = this.random.sample(this.stores, wanted);
-    const voters = stores.map(store => this.seat(group, store));
+    const voters = stores.map(store => this.seat(group, store, 0));
     const configuration = { voters, outgoing: [], learners: [] };
     this.configurations.push({ index: 0, configuration });
     stores.forEach((store, at) => {
@@ -124,10 +128,11 @@ export class KvWorld {
     this.#sweep();
   }
 
-  /** A name for a new replica; it begins to live when it is first written to. */
-  seat(group: number, store: KvStore): ReplicaId {
+  /** A name for a replica that will be asked for in entry `askedIndex`; it begins to live when it is first written to. */
+  seat(group: number, store: KvStore, askedIndex: number): ReplicaId {
     this.#lastReplica += 1;
-    this.#seats.set(this.#lastReplica, { group, store, isOut: false, hasBeenIn: false, isGone: false });
+    const seat = { group, store, askedIndex, isOut: false, hasBeenIn: false, isGone: false };
+    this.#seats.set(this.#lastReplica, seat);
     return this.#lastReplica;
   }
 
@@ -177,7 +182,7 @@ export class KvWorld {
     for (const [replica, seat] of this.#seats) {
       if (seat.group !== group) continue;
       if (now.includes(replica)) seat.hasBeenIn = true;
-      else if (seat.hasBeenIn) seat.isOut = true;
+      else if (seat.hasBeenIn || index > seat.askedIndex) seat.isOut = true;
     }
     this.time.trace.note('event', `g${group}`, `is ${configurationWords(configuration)} since ${index}`);
   }
@@ -226,7 +231,13 @@ export class KvWorld {
 
   /** As the receiver reads it. */
   passed(message: Message): Message {
-    return message;
+    if (!this.settings.isEncoded) return message;
+    const writer = new VarintWriter(256);
+    encodeMessage(writer, message);
+    const bytes = writer.copy();
+    const read = decodeMessage(bytes, 0, bytes.length);
+    if (read === undefined) fail(`a message that its own codec cannot read: ${messageWords(message)}`);
+    return read;
   }
 
   /** A client gave up. */

@@ -110,9 +110,26 @@ describe('consistent hashing', () => {
       expect(name).toBe(gone);
       moved++;
     });
-    // What is promised is 1/N + 10 %; what is kept is 1/N, give or take chance.
     expect(moved).toBeLessThanOrEqual(PICKS / count + chance(PICKS, 1 / count));
-    expect(moved / PICKS).toBeLessThanOrEqual(1 / count + 0.1);
+  });
+
+  it.each([2, 3, 10, 30])('of %i moves at most 1/N and a tenth of that, whoever comes or goes', count => {
+    const names = ids(count);
+    const before = place(
+      names,
+      names.map(() => 1),
+    );
+    const movedTo = (after: readonly string[]) => {
+      const placed = place(
+        after,
+        after.map(() => 1),
+      );
+      return before.filter((name, at) => name !== placed[at]).length / keys.length;
+    };
+    for (const gone of names.slice(0, 4))
+      expect(movedTo(names.filter(name => name !== gone))).toBeLessThanOrEqual(1.1 / count);
+    for (const come of ['a', 'b', 'c', 'd'])
+      expect(movedTo([...names, come])).toBeLessThanOrEqual(1.1 / (count + 1));
   });
 
   it('moves keys only towards a server whose weight grows, and as few as that takes', () => {

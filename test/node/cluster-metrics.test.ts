@@ -1,19 +1,12 @@
 import { connect } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Env } from '../../src/base/env.js';
 import type { Closable } from '../../src/base/scope.js';
-import { type Cluster, makeCluster } from '../../src/node/cluster.js';
-import { loadConfig } from '../../src/node/config.js';
+import type { Cluster } from '../../src/node/cluster.js';
 import { openMetricsServer } from '../../src/node/metrics-server.js';
 import { freePort } from '../e2e/broker.js';
+import { startCluster } from './cluster-nodes.js';
 
 const nothing = () => undefined;
-const env: Env = {
-  clock: { wallMs: () => Date.now(), monotonicMs: () => performance.now() },
-  log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
-  random: { u32: () => Math.floor(Math.random() * 2 ** 32) },
-};
-
 let opened: Closable[] = [];
 afterEach(async () => {
   for (const one of opened.reverse()) await one.close();
@@ -21,11 +14,8 @@ afterEach(async () => {
 });
 
 async function hostOn(port: number, seed: number): Promise<Cluster> {
-  const set = [`cluster.port=${port}`, `cluster.seeds=127.0.0.1:${seed}`, `node.name=n${port}`, 'rpc.port=0'];
-  const load = () => ({ connections: 0, loopDelayMs: 0, utilization: 0 });
-  const cluster = await makeCluster(loadConfig({ set, env: {} }), env, load);
+  const cluster = await startCluster(port, seed);
   opened.push(cluster);
-  await cluster.start();
   return cluster;
 }
 

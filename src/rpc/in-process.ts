@@ -6,7 +6,6 @@ import type {
   CallContext,
   RpcChannel,
   RpcEndpoint,
-  RpcTransport,
   StreamCall,
   StreamSink,
   UnarySink,
@@ -58,32 +57,6 @@ export class InProcessChannel<Body> implements RpcChannel<Body> {
 }
 
 const CLOSED = rpcFailure('unavailable', 'the channel was closed');
-
-/** Endpoints of one process by address: clusters within one thread, and the contract suite. */
-export class InProcessTransport implements RpcTransport {
-  private readonly endpoints: ReadonlyMap<string, RpcEndpoint>;
-  private readonly agenda: Agenda;
-
-  constructor(endpoints: ReadonlyMap<string, RpcEndpoint>, agenda: Agenda) {
-    this.endpoints = endpoints;
-    this.agenda = agenda;
-  }
-
-  open(address: string): RpcChannel {
-    return new InProcessChannel(address, this.endpoints.get(address) ?? NOBODY, this.agenda);
-  }
-}
-
-const NOBODY: RpcEndpoint = {
-  unary(_method, _body, _context, sink) {
-    sink.failed(rpcFailure('unavailable', 'nobody answers at this address'));
-    return NO_STREAM;
-  },
-  stream(_method, _context, sink) {
-    sink.failed(rpcFailure('unavailable', 'nobody answers at this address'));
-    return NO_STREAM;
-  },
-};
 
 /** What an endpoint gives back for a stream that it refused. */
 export const NO_STREAM: StreamCall<unknown> = {

@@ -163,7 +163,6 @@ export class ServedPipeline implements StreamCall<unknown>, ServedStream, Task {
     if (this.isMoved) slot.settle(MOVED, '');
     else if (request === MALFORMED) slot.failed({ kind: 'aborted', detail: 'the request cannot be read' });
     else {
-      served.begun++;
       this.handler.request(request, slot);
     }
   }

@@ -19,7 +19,6 @@ abstract class Served implements StreamCall<unknown>, ServedStream {
     this.parts = parts;
     this.caller = parts.context;
     parts.served.streams.add(this);
-    parts.served.begun++;
   }
 
   abstract get pending(): number;

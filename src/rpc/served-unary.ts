@@ -29,7 +29,6 @@ export class ServedUnary implements Reply<unknown>, Call, Alarm {
     this.wire = wire;
     this.caller = caller;
     this.sink = sink;
-    served.begun++;
   }
 
   /** The handler has returned; if it has not answered it may do so until the deadline. */

@@ -49,8 +49,6 @@ export class ServedService {
   readonly calls = new Set<ServedCall>();
   /** New work is refused from now on. */
   isClosing = false;
-  /** Requests begun since the start. */
-  begun = 0;
   /** Told when something has ended. */
   onProgress: (() => void) | undefined;
 

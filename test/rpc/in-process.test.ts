@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Agenda } from '../../src/rpc/agenda.js';
-import { InProcessTransport } from '../../src/rpc/in-process.js';
 import type { RpcEndpoint } from '../../src/rpc/transport.js';
+import { InProcessTransport } from './one-process.js';
 import { transportContract } from './transport-contract.js';
 import { CONTEXT, Hearing } from './transport-ends.js';
 

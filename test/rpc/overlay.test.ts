@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { Agenda } from '../../src/rpc/agenda.js';
 import type { RpcResult } from '../../src/rpc/failure.js';
-import { InProcessTransport } from '../../src/rpc/in-process.js';
 import { Rpc, type RunningServer } from '../../src/rpc/rpc.js';
 import type { RpcEndpoint } from '../../src/rpc/transport.js';
 import { Cluster, type Host, halves } from '../overlay/cluster.js';
 import { seededRandom } from '../underlay/loop.js';
 import { bank, handlers } from './bank.js';
+import { InProcessTransport } from './one-process.js';
 
 /** Nodes whose agents are real, and whose calls go from hand to hand. */
 class Nodes {

@@ -34,7 +34,7 @@ import { FINDINGS_MAX, type NodeReport, nodeService, serverIdOf } from './node-s
 import { type Answers, askReports, knock, peersOf } from './peers.js';
 import type { CollectedMetric } from './prometheus.js';
 import { RpcHost } from './rpc-host.js';
-import { rpcMetrics } from './rpc-metrics.js';
+import { overlayMetrics, rpcMetrics } from './rpc-metrics.js';
 import { type ServicesReport, servicesReport } from './services-view.js';
 import { changeTraffic, type TrafficChange, type TrafficReport, trafficReport } from './traffic.js';
 import { packageVersion } from './version.js';
@@ -160,6 +160,7 @@ export class Cluster implements Closable {
     const { machine, driver, counts } = this;
     this.metrics = [
       ...clusterMetrics({ machine, driver, events: counts, standing: () => this.standing }),
+      ...overlayMetrics(machine),
       ...rpcMetrics(() => this.services),
     ];
   }

@@ -1,3 +1,4 @@
+import type { Overlay } from '../overlay/overlay.js';
 import { collected, type Values } from './cluster-metrics.js';
 import type { CollectedMetric } from './prometheus.js';
 import type { RpcHost } from './rpc-host.js';
@@ -36,6 +37,29 @@ export function rpcMetrics(hostOf: () => RpcHost | undefined): CollectedMetric[]
     collected('gauge', 'shoalmq_rpc_servers', 'Servers of services that this node serves or calls.', () =>
       servers(hostOf()),
     ),
+  ];
+}
+
+/** The families of groups of hosts and their messages, `shoalmq_overlay_*`. */
+export function overlayMetrics(overlay: Overlay): CollectedMetric[] {
+  const one = (type: 'counter' | 'gauge', short: string, help: string, read: () => number) =>
+    collected(type, `shoalmq_overlay_${short}`, help, () => [[{}, read()]]);
+  return [
+    one('gauge', 'agents', 'Groups that this host is in, or was.', () => overlay.entries().agents!),
+    one(
+      'gauge',
+      'entries',
+      'Members and entries of shared maps, of all groups.',
+      () => overlay.entries().slots ?? 0,
+    ),
+    one(
+      'gauge',
+      'unacknowledged_messages',
+      'Reliable messages to other hosts that were not acknowledged yet.',
+      () => overlay.entries().unacknowledged ?? 0,
+    ),
+    one('counter', 'resent_messages_total', 'Reliable messages sent again.', () => overlay.retries),
+    one('counter', 'malformed_messages_total', 'Payloads that were no messages.', () => overlay.malformed),
   ];
 }
 

@@ -38,6 +38,9 @@ describe('shoalmq_cluster_*', () => {
     expect(text).toMatch(/^shoalmq_rpc_servers\{state="serving"\} [12]$/m);
     await expect.poll(scrape, { timeout: 10_000 }).toContain('shoalmq_rpc_servers{state="serving"} 2\n');
     expect(text).toContain('shoalmq_rpc_refused_connections_total{reason="tls"} 0\n');
+    expect(text).toContain('# TYPE shoalmq_overlay_resent_messages_total counter\n');
+    expect(text).toContain('shoalmq_overlay_agents 1\n');
+    expect(text).toMatch(/^shoalmq_overlay_entries [1-9]\d*$/m);
     const series = text.split('\n').filter(line => line.startsWith('shoalmq_'));
     const names = series.map(line => line.slice(0, line.lastIndexOf(' ')));
     expect(new Set(names).size).toBe(names.length);

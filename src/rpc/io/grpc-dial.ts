@@ -2,23 +2,57 @@ import { type ChannelOptions, experimental } from '@grpc/grpc-js';
 
 type Listener = experimental.ResolverListener;
 type Endpoints = Parameters<Listener>[0];
+type Address = experimental.SubchannelAddress;
 type Target = experimental.GrpcUri;
 
 const SCHEME = 'shoalmq';
-const SIGNAL_KEY = 'shoalmq.abort';
+const DIAL_KEY = 'shoalmq.dial';
 
 /**
- * Addresses whose sockets can be taken back. gRPC forgets the socket of an attempt that it gives up: to a host that
- * takes no connection it stays until the kernel tires, minutes later; to one that takes it and never speaks, for ever.
- * gRPC hands the addresses of a resolver to `net.connect` as they are, and that takes a signal.
+ * The sockets of one channel of gRPC. It forgets those of an attempt that it gives up: to a host that takes no
+ * connection they stay until the kernel tires, minutes later; to one that takes it and never speaks, for ever. And a
+ * second after an attempt that has failed it makes another one, even if the channel is closed.
  */
-class AbortableResolver implements experimental.Resolver {
+export class Dial {
+  private readonly sockets = new AbortController();
+  private isOver = false;
+
+  /** No more of them. */
+  end(): void {
+    this.isOver = true;
+  }
+
+  /** Nor those that there are. */
+  breakOff(): void {
+    this.isOver = true;
+    this.sockets.abort();
+  }
+
+  /** What a channel to `host:port` is made of, so that its sockets are these. */
+  to(address: string, options: ChannelOptions): { target: string; options: ChannelOptions } {
+    return { target: `${SCHEME}:${address}`, options: { ...options, [DIAL_KEY]: this } };
+  }
+
+  /** gRPC hands addresses of a resolver as they are to `net.connect`, which reads the signal when it makes the socket. */
+  own(address: Address): Address {
+    const dial = this;
+    return {
+      ...address,
+      get signal(): AbortSignal {
+        if (dial.isOver) throw new Error('the channel is closed');
+        return dial.sockets.signal;
+      },
+    } as Address;
+  }
+}
+
+class DiallingResolver implements experimental.Resolver {
   private readonly inner: experimental.Resolver;
 
   constructor({ path }: Target, listener: Listener, options: ChannelOptions) {
-    const signal = options[SIGNAL_KEY] as AbortSignal;
-    const abortable: Listener = (endpoints, ...more) => listener(withSignal(endpoints, signal), ...more);
-    this.inner = experimental.createResolver({ scheme: 'dns', path }, abortable, options);
+    const dial = options[DIAL_KEY] as Dial;
+    const owned: Listener = (endpoints, ...more) => listener(ownedBy(dial, endpoints), ...more);
+    this.inner = experimental.createResolver({ scheme: 'dns', path }, owned, options);
   }
 
   static getDefaultAuthority({ path }: Target): string {
@@ -34,21 +68,12 @@ class AbortableResolver implements experimental.Resolver {
   }
 }
 
-experimental.registerResolver(SCHEME, AbortableResolver);
+experimental.registerResolver(SCHEME, DiallingResolver);
 
-function withSignal(endpoints: Endpoints, signal: AbortSignal): Endpoints {
+function ownedBy(dial: Dial, endpoints: Endpoints): Endpoints {
   if (!endpoints.ok) return endpoints;
-  const all = endpoints.value.map(endpoint => ({
-    addresses: endpoint.addresses.map(address => ({ ...address, signal })),
+  const all = endpoints.value.map(({ addresses }) => ({
+    addresses: addresses.map(address => dial.own(address)),
   }));
   return experimental.statusOrFromValue(all);
-}
-
-/** What a channel to `host:port` is made of, so that `signal` destroys its sockets at whatever they are. */
-export function dialled(
-  address: string,
-  signal: AbortSignal,
-  options: ChannelOptions,
-): { target: string; options: ChannelOptions } {
-  return { target: `${SCHEME}:${address}`, options: { ...options, [SIGNAL_KEY]: signal } };
 }

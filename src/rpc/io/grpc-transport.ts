@@ -9,7 +9,7 @@ import type {
   StreamSink,
   UnarySink,
 } from '../transport.js';
-import { dialled } from './grpc-dial.js';
+import { Dial } from './grpc-dial.js';
 import { type CallOwner, type OutgoingCall, OutgoingStream, OutgoingUnary } from './grpc-outgoing.js';
 import type { GrpcTls } from './grpc-tls.js';
 import {
@@ -111,7 +111,7 @@ class GrpcChannel implements RpcChannel, CallOwner {
   private readonly running = new Set<OutgoingCall>();
   private link: Channel | undefined;
   /** Of `link`. */
-  private sockets = new AbortController();
+  private dial = new Dial();
   private isConnected = false;
   private isClosed = false;
   private resets = RESETS_BURST;
@@ -165,11 +165,12 @@ class GrpcChannel implements RpcChannel, CallOwner {
     if (this.isClosed) return;
     this.isClosed = true;
     for (const call of this.running) call.drop();
-    const { link, sockets, isConnected } = this;
+    const { link, dial, isConnected } = this;
     this.link = undefined;
     link?.close();
     // What stands is closed in good order: cancelled calls are reset, the server hears a goodbye.
-    if (!isConnected) abortSoon(sockets);
+    if (isConnected) dial.end();
+    else dial.breakOff();
   }
 
   private admit(): Channel | RpcFailure {
@@ -182,8 +183,8 @@ class GrpcChannel implements RpcChannel, CallOwner {
   private open(): Channel | RpcFailure {
     const { tls, limits } = this.setting;
     const identity = tls?.credentials() ?? credentials.createInsecure();
-    this.sockets = new AbortController();
-    const { target, options } = dialled(this.address, this.sockets.signal, channelOptions(limits));
+    this.dial = new Dial();
+    const { target, options } = this.dial.to(this.address, channelOptions(limits));
     let link: Channel;
     try {
       link = new Channel(target, identity, options);
@@ -226,19 +227,17 @@ class GrpcChannel implements RpcChannel, CallOwner {
 
   /** Calls that run on a connection which the server closes in good order still end there. */
   private letGo(link: Channel): void {
-    const { sockets, isConnected } = this;
+    const { dial, isConnected } = this;
     this.link = undefined;
     this.isConnected = false;
+    dial.end();
     // Later: gRPC is in the middle of telling its parts, and calls that wait for this attempt are told why it failed.
-    setImmediate(() => link.close());
-    if (!isConnected) abortSoon(sockets);
+    setImmediate(() => {
+      link.close();
+      if (!isConnected) dial.breakOff();
+    });
     this.onState?.(false);
   }
-}
-
-/** When gRPC has made the socket that it is about to make: one that is made of an aborted signal would live. */
-function abortSoon(sockets: AbortController): void {
-  setImmediate(() => sockets.abort());
 }
 
 function grpcCall(link: Channel, path: string): ReturnType<Channel['createCall']> {

@@ -15,11 +15,12 @@ import {
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { RpcFailure } from '../../../src/rpc/failure.js';
+import { GrpcServer } from '../../../src/rpc/io/grpc-server.js';
 import { GrpcTls } from '../../../src/rpc/io/grpc-tls.js';
 import { GrpcTransport } from '../../../src/rpc/io/grpc-transport.js';
 import type { RpcChannel } from '../../../src/rpc/transport.js';
 import { authority } from '../../underlay/io/certificates.js';
-import { ask, CONTEXT, Hearing, pause, until } from '../transport-ends.js';
+import { ask, CONTEXT, ECHO, endpointOf, Hearing, pause, until } from '../transport-ends.js';
 import { frame, goaway, HEADERS, SETTINGS } from './http2-frames.js';
 
 /**
@@ -307,27 +308,30 @@ function sockets(): number {
   return process.getActiveResourcesInfo().filter(name => name.startsWith('TCP')).length;
 }
 
+/** More than a kernel lets wait where one is allowed to. */
+const FILLING = 4;
+
 /** Somebody who has no room for one more connection, so that the kernel leaves those who try without an answer. */
 async function full(): Promise<number> {
   const flag = new Int32Array(new SharedArrayBuffer(4));
   const program = `
     const { parentPort, workerData } = require('node:worker_threads');
     const server = require('node:net').createServer();
-    server.listen({ port: 0, host: '127.0.0.1', backlog: 0 }, () => {
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
       parentPort.postMessage(server.address().port);
       setImmediate(() => Atomics.wait(workerData, 0, 0) && process.exit());
     });`;
   const worker = new Worker(program, { eval: true, workerData: flag });
   const port = await new Promise<number>(resolve => worker.once('message', resolve));
-  const filling = [connectTcp(port, '127.0.0.1'), connectTcp(port, '127.0.0.1')];
+  const filling = Array.from({ length: FILLING }, () => connectTcp(port, '127.0.0.1'));
+  for (const socket of filling) socket.on('error', () => undefined);
   closables.push(() => {
     for (const socket of filling) socket.destroy();
     Atomics.notify(flag, 0);
     void worker.terminate();
   });
-  for (const socket of filling) socket.on('error', () => undefined);
-  await until(() => filling[0]!.readyState === 'open', 'the first has its place');
-  await pause(50);
+  await pause(100);
+  expect(filling.at(-1)!.readyState, 'the last of them waits').toBe('opening');
   return port;
 }
 
@@ -366,4 +370,50 @@ describe('an attempt to connect leaves nothing behind', () => {
       });
     }
   }
+});
+
+describe('after an attempt that has failed', () => {
+  /** gRPC would try again after about a second, also on behalf of a channel that is closed. */
+  const BACK_OFF_MS = 1_600;
+
+  it('nothing happens by itself, be the server there again or not', async () => {
+    const server = createNetServer(socket => socket.resume());
+    const port = await listening(server);
+    await new Promise(resolve => server.close(resolve));
+    const channels = [open(port), open(port)];
+    for (const channel of channels) channel.connect();
+    await until(() => events.length === 2, 'both fail');
+    channels[0]!.close();
+    let connections = 0;
+    const again = createNetServer(socket => {
+      connections++;
+      socket.destroy();
+    });
+    closables.push(() => void again.close());
+    await new Promise<void>(resolve => void again.listen(port, '127.0.0.1', resolve));
+    const before = sockets();
+    await pause(BACK_OFF_MS);
+    expect([connections, sockets() - before, events]).toEqual([0, 0, ['broken', 'broken']]);
+    channels[1]!.connect();
+    await until(() => connections === 1, 'it tries when it is told to');
+  });
+
+  it('nothing is left of many that failed by their certificates', async () => {
+    const [one, other] = [authority('one'), authority('other')];
+    const endpoint = endpointOf({ 's/echo': ECHO });
+    const tls = { ...one.issue('host'), ca: one.ca };
+    const server = await GrpcServer.listen(endpoint, { host: '127.0.0.1', port: 0, tls });
+    const strange = new GrpcTls({ ...other.issue('stranger'), ca: one.ca });
+    const before = sockets();
+    const channels = Array.from({ length: 20 }, () =>
+      new GrpcTransport({ tls: strange }).open(`127.0.0.1:${server.port}`),
+    );
+    for (const channel of channels)
+      expect(await ask(channel, 's/echo', Buffer.alloc(8))).toMatchObject({ kind: 'unavailable' });
+    await pause(BACK_OFF_MS);
+    expect([server.connections, sockets() - before]).toEqual([0, 0]);
+    expect(server.counters).toMatchObject({ accepted: 20, tlsFailed: 20 });
+    for (const channel of channels) channel.close();
+    await server.close();
+  });
 });

@@ -124,6 +124,8 @@ export class Core {
     const { term, vote } = log.hardState;
     this.term = this.handedTerm = this.durableTerm = term;
     this.vote = this.handedVote = this.durableVote = vote;
+    // A state that was put there by something else than this machine, as when a range is split.
+    if (this.log.lastTerm > term) this.setTerm(this.log.lastTerm, NOBODY);
     this.nowMs = this.timerStartMs = this.busyMs = this.clock.monotonicMs();
     // Whom it vouched for before it was restarted is forgotten; in term 0 there has been no leader.
     this.loyalUntilMs = term === 0 ? Number.NEGATIVE_INFINITY : this.nowMs + timing.electionTimeoutMinMs;

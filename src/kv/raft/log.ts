@@ -160,7 +160,16 @@ export class RaftLog {
 
   /** Entries from `from` up to `to`, at least one and no more than fit `bytesMax` but for the first. Do not change it. */
   entries(from: number, to: number, bytesMax: number): readonly Entry[] {
-    if (from < this.tailFirst) return this.stored.entries(from, Math.min(to, this.tailFirst - 1), bytesMax);
+    if (from >= this.tailFirst) return this.tailEntries(from, to, bytesMax);
+    const stored = this.stored.entries(from, Math.min(to, this.tailFirst - 1), bytesMax);
+    const next = from + stored.length;
+    if (next !== this.tailFirst || next > to) return stored;
+    let room = bytesMax;
+    for (const entry of stored) room -= entryBytes(entry);
+    return room < entryBytes(this.at(next)) ? stored : stored.concat(this.tailEntries(next, to, room));
+  }
+
+  private tailEntries(from: number, to: number, bytesMax: number): readonly Entry[] {
     const start = this.head + from - this.tailFirst;
     const limit = this.head + to + 1 - this.tailFirst;
     let bytes = entryBytes(this.tail[start]!);

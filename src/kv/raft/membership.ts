@@ -16,7 +16,8 @@ export interface WantedMembers {
  * while the last configuration is joint or not committed. Gives the index of the entry; 0 if refused.
  */
 export function proposeChange(core: Core, wanted: WantedMembers, session: number, sequence: number): number {
-  assert(wanted.voters.length > 0 && !wanted.voters.includes(NOBODY), 'a group keeps at least one voter');
+  assert(wanted.voters.length > 0, 'a group keeps at least one voter');
+  assert(![...wanted.voters, ...wanted.learners].includes(NOBODY), 'nobody takes no part');
   const { configurations, commitIndex } = core.log;
   const reason = !core.isLeader
     ? 'not-leader'

@@ -1,41 +1,74 @@
 import { assert } from '../../base/assert.js';
 import { type Configuration, NOBODY, type ReplicaId } from './configuration.js';
 import { encodeConfiguration } from './configuration-codec.js';
-import { Core, NOTHING_SAID, type RaftOptions, ROLE } from './core.js';
-import {
-  campaign,
-  onPreVote,
-  onPreVoteAnswer,
-  onTimeoutNow,
-  onVote,
-  onVoteAnswer,
-  standsByLeader,
-} from './election.js';
-import { forward, onPropose, onRefuse, propose } from './forwarding.js';
+import { Core, NOTHING_SAID, type RaftOptions } from './core.js';
+import { campaign, standsByLeader } from './election.js';
+import { forward, propose } from './forwarding.js';
 import { followConfiguration, proposeChange, type WantedMembers } from './membership.js';
-import { MESSAGE, type Message } from './message.js';
+import type { Message } from './message.js';
 import { FEED, type Progress } from './progress.js';
 import { quiesceIfIdle, wake } from './quiescence.js';
-import {
-  askLeader,
-  confirmReads,
-  expireAskedReads,
-  leaseUntilMs,
-  onRead,
-  onReadAnswer,
-  takeRead,
-} from './reads.js';
+import { askLeader, confirmReads, expireAskedReads, leaseUntilMs, takeRead } from './reads.js';
 import { ENTRY, type HardState, type Ready, type SnapshotMeta } from './ready.js';
-import {
-  appendOwn,
-  commitByQuorum,
-  onAppend,
-  onAppendAnswer,
-  onHeartbeat,
-  onHeartbeatAnswer,
-  replicate,
-} from './replication.js';
+import { receive } from './reception.js';
+import { appendOwn, commitByQuorum, replicate } from './replication.js';
 import { abortTransfer, beginTransfer, pursueTransfer } from './transfer.js';
+
+/**
+ * Raft as a pure state machine: one `Raft` is one replica of one group. It does no I/O and knows no timer; it is told
+ * what came (`step`), that time has passed (`tick`) and what is wanted (`propose`, `read`, `change`, `transfer`), and
+ * tells by `ready()` what is to be written, sent and applied. `durable(number)` tells it what the disk has.
+ *
+ * | file | rules |
+ * | --- | --- |
+ * | core.ts | what a replica knows, and the outbox; all others are functions on it |
+ * | log.ts, configuration-history.ts | the log as stored and its tail in memory; the configurations in it |
+ * | election.ts | pre-vote, vote, who refuses whom |
+ * | replication.ts, progress.ts | appends, commit, the feeding of each follower |
+ * | quorum.ts | majorities, also of joint configurations |
+ * | membership.ts, configuration.ts | changes of members |
+ * | reads.ts | read index and lease |
+ * | forwarding.ts, transfer.ts, quiescence.ts | proposals, leadership handed over, silence |
+ * | reception.ts, message.ts, codec.ts | terms of messages, what there is to say, and its bytes |
+ * | ready.ts, settings.ts | what the driver sees and sets |
+ *
+ * Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (the paper) and Ongaro's
+ * dissertation (the thesis): elections 5.2 and 5.4, log 5.3, members thesis 4.3 and 4.2, transfer 3.10, reads 6.4,
+ * pre-vote 9.6.
+ *
+ * Invariants
+ * - A step is a step of the paper's algorithm, and everything said in it is held back until the state after it is
+ *   durable. Two things need not be held back: appends, since a leader counts its own entries only when `durable` says
+ *   so, and what merely repeats what is durable already, such as heartbeats in a term that is.
+ * - What is committed is never taken back (asserted). Only an entry of the leader's own term is committed by counting.
+ * - A configuration is in force from the moment it is in the log, and is taken back with its entry. A change always
+ *   goes through a joint configuration, one at a time; whoever leads when that is committed ends it. Who has no vote in
+ *   the outcome leads until it is committed, then hands over. A vote is given to whoever deserves it, whatever the
+ *   giver takes itself or the candidate for: its view of who is a member may be old.
+ * - Loyalty: a replica refuses to vote, and to campaign, for the shortest election timeout after it heard a leader, and
+ *   after it was started, since it may have heard one before. So a leader whose heartbeat round was answered by a quorum
+ *   is the only one for that time since the round was *sent*, less what clocks may differ: its lease. The quorum is
+ *   one of the configuration in force; of the others only a quorum of this or an earlier one could elect, and those
+ *   must have this configuration's entry or lose.
+ * - A leader that has someone else campaign breaks loyalty on purpose, and the message may arrive late: so from then on
+ *   it has no lease in this term. Nor before it has committed an entry of its own term.
+ * - All time is read from the clock when a call begins; ticks count nothing. A process that was stopped finds its
+ *   lease gone.
+ * - What arrives twice, late, reordered or mangled is ignored or harmless. Nothing is asserted about messages.
+ *
+ * Limits: `RaftLimits` bounds what is uncommitted, under way to each follower, waiting as a read, kept in memory and
+ * given out at once. Refusals are values; a proposal that was taken may still be lost with its leader, so who proposed
+ * it asks again under the same session and sequence, and the state machine knows that pair (replicated/sessions.ts).
+ *
+ * A group of one voter commits by its own disk: `Ready.committed` holds what the same ready stores. Its effect must
+ * show to nobody before that is durable; and learners are told of nothing that is not.
+ *
+ * Differences from etcd's library: configurations are in force when appended and always joint; time instead of ticks;
+ * leases count from the round's sending, survive no transfer and are honoured by restarted voters; answers of a turn are
+ * drawn together (`settle`), so one proposal or a thousand cost one pass; the snapshot's bytes never pass through.
+ * From BifroMQ's: pre-vote, check-quorum and quiescence always; flow control by window and bytes instead of a count of
+ * appends; recovery makes one replica the sole voter instead of bending elections.
+ */
 
 /** What was handed out and is not durable yet. */
 interface Outstanding {
@@ -43,10 +76,6 @@ interface Outstanding {
   lastIndex: number;
   readonly term: number;
   readonly vote: ReplicaId;
-}
-
-function isCampaign(message: Message): boolean {
-  return message.kind === MESSAGE.PRE_VOTE || (message.kind === MESSAGE.VOTE && !message.force);
 }
 
 export class Raft {
@@ -63,7 +92,7 @@ export class Raft {
     return this.core.id;
   }
 
-  /** One of {@link ROLE}. */
+  /** One of `ROLE` (core.ts). */
   get role(): number {
     return this.core.role;
   }
@@ -117,85 +146,8 @@ export class Raft {
 
   /** A message of the group. Whatever is wrong with it or out of date, it is ignored. */
   step(message: Message): void {
-    const { core } = this;
-    if (message.to !== core.id || message.from === core.id || message.from === NOBODY) return;
-    core.readClock();
-    if (core.isQuiescent && !(message.kind === MESSAGE.HEARTBEAT && message.quiesce)) {
-      wake(core);
-      // The leader hears of it as well, and shows that it lives; if it does not, the next attempt finds no refusal.
-      if (isCampaign(message) && !core.isLeader) return;
-    }
-    if (!this.followTerm(message)) return;
-    this.dispatch(message);
-  }
-
-  /** Brings the own term up to the message's. False: the message is not for us any more. */
-  private followTerm(message: Message): boolean {
-    const { core } = this;
-    const { kind, term, from } = message;
-    if (kind === MESSAGE.PRE_VOTE) return true;
-    if (kind === MESSAGE.VOTE && !message.force && standsByLeader(core)) return false;
-    const isLeaders = kind === MESSAGE.APPEND || kind === MESSAGE.HEARTBEAT;
-    if (term > core.term) {
-      if (kind === MESSAGE.PRE_VOTE_ANSWER && message.granted) return true;
-      core.becomeFollower(term, isLeaders ? from : NOBODY);
-    } else if (term < core.term) {
-      return this.answerOld(message);
-    }
-    if (isLeaders) {
-      if (core.isLeader) return false;
-      if (core.leader !== from || core.role !== ROLE.FOLLOWER) core.becomeFollower(term, from);
-      core.heardLeader();
-    }
-    return true;
-  }
-
-  /** Tells who is behind what the term is; what does not depend on the term goes on. */
-  private answerOld({ kind, from: to }: Message): boolean {
-    const { id: from, term } = this.core;
-    if (kind === MESSAGE.APPEND || kind === MESSAGE.HEARTBEAT) {
-      this.core.send({ kind: MESSAGE.HEARTBEAT_ANSWER, from, to, term, round: 0 });
-    } else if (kind === MESSAGE.VOTE) {
-      this.core.send({ kind: MESSAGE.VOTE_ANSWER, from, to, term, granted: false });
-    }
-    return (
-      kind === MESSAGE.PROPOSE ||
-      kind === MESSAGE.READ ||
-      kind === MESSAGE.READ_ANSWER ||
-      kind === MESSAGE.REFUSE
-    );
-  }
-
-  private dispatch(message: Message): void {
-    const { core } = this;
-    switch (message.kind) {
-      case MESSAGE.APPEND:
-        return onAppend(core, message);
-      case MESSAGE.APPEND_ANSWER:
-        return onAppendAnswer(core, message);
-      case MESSAGE.HEARTBEAT:
-        return onHeartbeat(core, message);
-      case MESSAGE.HEARTBEAT_ANSWER:
-        return onHeartbeatAnswer(core, message);
-      case MESSAGE.PROPOSE:
-        return onPropose(core, message);
-      case MESSAGE.PRE_VOTE:
-        return onPreVote(core, message);
-      case MESSAGE.PRE_VOTE_ANSWER:
-        return onPreVoteAnswer(core, message);
-      case MESSAGE.VOTE:
-        return onVote(core, message);
-      case MESSAGE.VOTE_ANSWER:
-        return onVoteAnswer(core, message);
-      case MESSAGE.TIMEOUT_NOW:
-        return onTimeoutNow(core, message);
-      case MESSAGE.READ:
-        return onRead(core, message);
-      case MESSAGE.READ_ANSWER:
-        return onReadAnswer(core, message);
-      case MESSAGE.REFUSE:
-        return onRefuse(core, message);
-    }
+    this.core.readClock();
+    receive(this.core, message);
   }
 
   /** Time has passed. Costs nothing while the group is quiet. */
@@ -218,7 +170,9 @@ export class Raft {
     }
     if (core.transferee !== NOBODY && core.nowMs >= core.transferEndMs) abortTransfer(core);
     quiesceIfIdle(core);
-    if (!core.isQuiescent && core.nowMs - core.roundStartMs >= heartbeatMs) core.startRound();
+    if (core.isQuiescent || core.nowMs - core.roundStartMs < heartbeatMs) return;
+    core.startRound();
+    this.trim();
   }
 
   /**
@@ -363,6 +317,7 @@ export class Raft {
     const { log } = this.core;
     assert(index <= log.applyingIndex, 'only what was handed out is applied');
     log.appliedIndex = Math.max(log.appliedIndex, index);
+    this.trim();
   }
 
   private trim(): void {
@@ -386,6 +341,7 @@ export class Raft {
       log.commitIndex = meta.index;
       return false;
     }
+    if (meta.term > core.term) core.becomeFollower(meta.term, NOBODY);
     log.restore(meta);
     this.snapshot = meta;
     if (core.leader !== NOBODY) core.confirm(core.leader, meta.index);

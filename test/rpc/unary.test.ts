@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { CALL_BYTES_MAX } from '../../src/rpc/client.js';
 import type { RpcResult } from '../../src/rpc/failure.js';
 import { answering, type Reply } from '../../src/rpc/handler.js';
 import { bank, handlers, kinds } from './bank.js';
@@ -171,6 +172,27 @@ describe('failures', () => {
     world.run(100);
     expect(kinds(results)).toEqual(['aborted', 'ok']);
     expect(calls).toHaveLength(1);
+  });
+
+  it('refuses what is beyond the bound of bytes while a server takes nothing', () => {
+    const request = 'x'.repeat(2_000_000);
+    const taken = Math.floor(CALL_BYTES_MAX / 2_000_002) + 1;
+    const world = new World(13);
+    const [caller, callee] = [world.addNode(), world.addNode()];
+    serveTurn(callee, 's1');
+    const client = caller.rpc.client(bank);
+    world.run(100);
+    world.freeze(callee);
+    const { results, done } = collect<string>();
+    for (let i = 0; i < taken + 10; i++) client.turn.call(request, {}, done);
+    world.run(1);
+    expect(kinds(results)).toEqual(Array(10).fill('throttled'));
+    callee.isFrozen = false;
+    world.run(200);
+    expect(results).toHaveLength(taken + 10);
+    client.turn.call(request, {}, done);
+    world.run(100);
+    expect(results.at(-1)).toEqual({ kind: 'ok', value: 's1' });
   });
 
   it('does not ask again and again for an answer that is too large', () => {

@@ -29,7 +29,7 @@ import type { Receiver } from './sender.js';
 import type { Session } from './session.js';
 import type { Shard } from './shard.js';
 import { subscribe, unsubscribe } from './subscribing.js';
-import type { CloseCause, Peer, PeerHandler } from './transport.js';
+import type { CloseCause, Gatherer, Peer, PeerHandler } from './transport.js';
 
 /** Why a client's bytes are not read for now; reading goes on when none holds. */
 const HOLD = { PUBLISHING: 1, RING: 2, CONNECTING: 4, CONTROL: 8, OUTPUT: 16 } as const;
@@ -93,6 +93,10 @@ export class Connection implements PeerHandler, PacketSink, Receiver {
     this.decoder.receive(bytes, this, start, end);
     if (this.decoder.holds) this.memory.keep();
     this.afterInput();
+  }
+
+  onGathering(gatherer: Gatherer): void {
+    this.shard.awaitGathered(gatherer);
   }
 
   /** What was read may have filled a ring, or the way back to a client that does not read. */

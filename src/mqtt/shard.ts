@@ -30,7 +30,7 @@ import { Publication } from './publication.js';
 import { type Links, Router } from './router.js';
 import { Sender } from './sender.js';
 import type { Session } from './session.js';
-import type { Peer, PeerHandler } from './transport.js';
+import type { Gatherer, Peer, PeerHandler } from './transport.js';
 
 /** Each connection is looked at once in this many ticks. */
 const TICKS_PER_ROUND = 10;
@@ -70,6 +70,8 @@ export class Shard {
   private readonly outlets = new Map<number, Outlet>();
   private readonly heldForRing: Connection[] = [];
   private finished: Outlet[] = [];
+  private gatherers: Gatherer[] = [];
+  private isTurnEnding = false;
   private lastId = 0;
   private ticks = 0;
   private readonly reader = new ByteReader();
@@ -246,11 +248,24 @@ export class Shard {
 
   /** Something was done whose output is to leave at the turn's end. */
   endTurn(): void {
+    if (!this.isTurnEnding) this.schedule();
+  }
+
+  /** A transport has bytes that belong to this turn and are handed over at its end. */
+  awaitGathered(gatherer: Gatherer): void {
+    this.gatherers.push(gatherer);
     this.schedule();
   }
 
   flushTurn(): void {
     this.sender.nowMs = this.env.clock.wallMs();
+    const { gatherers } = this;
+    if (gatherers.length > 0) {
+      this.gatherers = [];
+      this.isTurnEnding = true;
+      for (const gatherer of gatherers) gatherer.deliverGathered();
+      this.isTurnEnding = false;
+    }
     const { finished } = this;
     if (finished.length > 0) {
       this.finished = [];

@@ -79,12 +79,19 @@ export type CloseCause =
   /** The client kept sending far beyond `pause`, or `end` could not flush in time. */
   | { readonly kind: 'limit'; readonly reason: string };
 
+/** A transport that puts together what comes in a turn, and hands it over when the turn ends. */
+export interface Gatherer {
+  deliverGathered(): void;
+}
+
 /** What the connection implements; returned by the acceptor for each peer. */
 export interface PeerHandler {
   /** Where the transport may put what it read, if it cannot give its own buffer away. */
   readonly memory: ReceiveMemory;
   /** Bytes in the order sent, [start, end) of `bytes`, at least one; the receiver's from now on. */
   onData(bytes: Buffer, start: number, end: number): void;
+  /** Bytes for this handler lie in its memory: `gatherer` is to be asked for them, once, before the turn ends. */
+  onGathering(gatherer: Gatherer): void;
   /** `pendingBytes` fell to 0 after a `write` had returned more than 0. Once per such fall. */
   onDrain(): void;
   /** Exactly once, the last call; the peer is dead. */

@@ -4,6 +4,7 @@ import { ReceiveMemory } from '../../src/mqtt/receive-memory.js';
 import type {
   Accept,
   CloseCause,
+  Gatherer,
   Listener,
   Peer,
   PeerHandler,
@@ -65,6 +66,10 @@ export class Recorder implements PeerHandler {
   }
 
   readonly memory = new ReceiveMemory();
+
+  onGathering(gatherer: Gatherer): void {
+    setImmediate(() => gatherer.deliverGathered());
+  }
 
   onData(bytes: Buffer, start: number, end: number): void {
     this.#check();

@@ -35,6 +35,7 @@ export async function probeTcpHandle(): Promise<boolean> {
         onData: (bytes, start, end) => {
           if (peer.write(bytes.subarray(start, end)) > 0) peer.pause();
         },
+        onGathering: gatherer => gatherer.deliverGathered(),
         onDrain: () => peer.resume(),
         onClose: cause => {
           closedInOrder = cause === undefined;

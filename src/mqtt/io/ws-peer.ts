@@ -1,8 +1,10 @@
 /** One WebSocket as a peer; `ws.ts` says how and within which limits. */
 import type { WebSocket } from 'uWebSockets.js';
+import type { ReceiveMemory } from '../receive-memory.js';
 import {
   type Accept,
   type CloseCause,
+  type Gatherer,
   type Peer,
   type PeerHandler,
   PLACE,
@@ -30,7 +32,7 @@ export interface WsPeerOwner {
   mayHold(peerBytes: number, bytes: number): boolean;
   gather(peer: WsPeer, message: ArrayBuffer): void;
   takeGathered(peer: WsPeer): Buffer | undefined;
-  deliverGathered(): void;
+  endGathering(): void;
   forget(peer: WsPeer): void;
   settle(): void;
 }
@@ -142,7 +144,7 @@ export class WsPeer implements Peer {
     const ws = this.ws;
     if (ws === undefined || this.#ending) return;
     if (!isBinary) {
-      this.#listener.deliverGathered();
+      this.#listener.endGathering();
       if (this.ws === undefined || this.#ending) return;
       this.#refuse(ws, CLOSE_NOT_ACCEPTABLE, { kind: 'protocol', reason: 'a WebSocket text frame' });
       return;
@@ -150,11 +152,20 @@ export class WsPeer implements Peer {
     if (message.byteLength > 0) this.#listener.gather(this, message);
   }
 
-  deliver(chunk: Buffer): void {
+  /** Where messages for the connection above are put. */
+  get memory(): ReceiveMemory {
+    return this.#handler!.memory;
+  }
+
+  announce(gatherer: Gatherer): void {
+    this.#handler!.onGathering(gatherer);
+  }
+
+  deliver(bytes: Buffer, start: number, end: number): void {
     const ws = this.ws;
     if (ws === undefined || this.#ending) return;
-    if (!this.#paused && this.#held === undefined) this.#handler!.onData(chunk, 0, chunk.length);
-    else if (this.#listener.mayHold(this.#heldBytes, chunk.length)) this.#hold(chunk);
+    if (!this.#paused && this.#held === undefined) this.#handler!.onData(bytes, start, end);
+    else if (this.#listener.mayHold(this.#heldBytes, end - start)) this.#hold(bytes.subarray(start, end));
     else {
       this.#refuse(ws, CLOSE_TRY_AGAIN_LATER, { kind: 'limit', reason: 'sent too much while paused' });
     }
@@ -234,6 +245,7 @@ export class WsPeer implements Peer {
   }
 
   #hold(chunk: Buffer): void {
+    this.memory.keep();
     this.#held ??= [];
     this.#held.push(chunk);
     this.#heldBytes += chunk.length;

@@ -12,6 +12,7 @@ const listener = await listenTcp(
     return {
       memory: new ReceiveMemory(),
       onData: (bytes, start, end) => peer.write(bytes.subarray(start, end)),
+      onGathering: () => {},
       onDrain: () => {},
       onClose: () => {},
     };

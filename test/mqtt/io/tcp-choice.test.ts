@@ -24,6 +24,7 @@ async function implementationOf(binding: Binding | undefined): Promise<string> {
   listener = await listenTcp(tcpOptions(), peer => ({
     memory: new ReceiveMemory(),
     onData: (bytes, start, end) => peer.write(bytes.subarray(start, end)),
+    onGathering: () => {},
     onDrain: () => {},
     onClose: () => {},
   }));

@@ -14,6 +14,7 @@ const listener = await listenWs({ ...options, places }, peer => {
       if (text === 'throw') throw new Error('thrown on purpose');
       if (text === 'exit') process.exit(3);
     },
+    onGathering: gatherer => setImmediate(() => gatherer.deliverGathered()),
     onDrain: () => {},
     onClose: () => {},
   };

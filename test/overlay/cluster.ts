@@ -6,6 +6,7 @@ import type { Address, HostId, Message, Path } from '../../src/underlay/message.
 import { DEFAULT_TIMING } from '../../src/underlay/timing.js';
 import { Underlay } from '../../src/underlay/underlay.js';
 import { seededRandom } from '../underlay/loop.js';
+import { VirtualTime } from '../underlay/virtual-time.js';
 import { Replay } from './replay.js';
 
 const DELAY_MS = 1;
@@ -63,16 +64,13 @@ export class Host {
 }
 
 /** A few hosts in one virtual time. What the underlay's test/underlay/loop.ts is, for overlays. */
-export class Cluster {
-  nowMs = 0;
-  readonly hosts: Host[] = [];
+export class Cluster extends VirtualTime<Host> {
   /** True: it does not arrive. */
   fault: (sent: Sent) => boolean = () => false;
   readonly random: { u32(): number };
-  private flights: { readonly atMs: number; readonly order: number; readonly run: () => void }[] = [];
-  private orders = 0;
 
   constructor(seed = 1) {
+    super();
     this.random = seededRandom(seed);
   }
 
@@ -124,33 +122,12 @@ export class Cluster {
     for (const { to, path, messages } of ready.sends) this.carry(host, to, path, messages);
   }
 
-  runFor(ms: number): void {
-    this.runUntil(() => false, ms);
+  protected override dueMs(host: Host): number {
+    return host.isStopped ? Number.POSITIVE_INFINITY : host.overlay.nextDeadlineMs();
   }
 
-  /** The time that it took; `maxMs` when it did not happen. */
-  runUntil(isDone: () => boolean, maxMs: number): number {
-    const startMs = this.nowMs;
-    const endMs = startMs + maxMs;
-    while (!isDone()) {
-      let nextMs = this.flights[0]?.atMs ?? Number.POSITIVE_INFINITY;
-      let next: Host | undefined;
-      for (const host of this.hosts) {
-        if (host.isStopped) continue;
-        const dueMs = host.overlay.nextDeadlineMs();
-        if (dueMs >= nextMs) continue;
-        nextMs = dueMs;
-        next = host;
-      }
-      if (nextMs > endMs) {
-        this.nowMs = endMs;
-        break;
-      }
-      this.nowMs = Math.max(this.nowMs, nextMs);
-      if (next === undefined) this.flights.shift()!.run();
-      else this.act(next, overlay => overlay.tick());
-    }
-    return this.nowMs - startMs;
+  protected override tick(host: Host): void {
+    this.act(host, overlay => overlay.tick());
   }
 
   private carry(from: Host, address: Address, path: Path, messages: readonly Message[]): void {
@@ -176,13 +153,6 @@ export class Cluster {
     const { environment, id } = from;
     const packet = { environment, from: id, incarnation: 0, hlc: 0, wallMs: START_MS, messages };
     this.after(afterMs, () => this.act(to, overlay => overlay.receive(packet, from.address, path)));
-  }
-
-  after(ms: number, run: () => void): void {
-    const flight = { atMs: this.nowMs + ms, order: this.orders++, run };
-    let at = this.flights.length;
-    while (at > 0 && this.flights[at - 1]!.atMs > flight.atMs) at -= 1;
-    this.flights.splice(at, 0, flight);
   }
 }
 

@@ -3,6 +3,7 @@ import { environmentHash } from '../../src/underlay/environment.js';
 import type { Address, HostId, Message, Packet, Path } from '../../src/underlay/message.js';
 import { DEFAULT_TIMING } from '../../src/underlay/timing.js';
 import { type HostEvent, Underlay, type UnderlayOptions } from '../../src/underlay/underlay.js';
+import { VirtualTime } from './virtual-time.js';
 
 /** Mulberry32: small, seeded, good enough to shake things. */
 export function seededRandom(seed: number): { u32(): number } {
@@ -64,28 +65,19 @@ export class LoopHost {
   }
 }
 
-interface Flight {
-  readonly atMs: number;
-  readonly order: number;
-  readonly run: () => void;
-}
-
 /** True when the packet does not arrive. */
 export type Fault = (from: LoopHost, to: LoopHost, path: Path, messages: readonly Message[]) => boolean;
 
 const DELAY_MS = 1;
 
 /** A few machines in one virtual time: the smallest world in which a cluster can live. test/sim is the large one. */
-export class Loop {
-  nowMs = 0;
-  readonly hosts: LoopHost[] = [];
+export class Loop extends VirtualTime<LoopHost> {
   fault: Fault = () => false;
   packets = 0;
   readonly random: { u32(): number };
-  private readonly flights: Flight[] = [];
-  private orders = 0;
 
   constructor(seed = 1) {
+    super();
     this.random = seededRandom(seed);
   }
 
@@ -133,36 +125,13 @@ export class Loop {
     for (const { to, path, messages } of sends) this.carry(host, to, path, messages);
   }
 
-  runFor(ms: number): void {
-    this.runUntil(() => false, ms);
+  protected override dueMs(host: LoopHost): number {
+    return host.isPaused || host.isStopped ? Number.POSITIVE_INFINITY : host.machine.nextDeadlineMs();
   }
 
-  /** Runs until the condition holds, for `maxMs` at most. Returns the time that it took. */
-  runUntil(isDone: () => boolean, maxMs: number): number {
-    const startMs = this.nowMs;
-    const endMs = startMs + maxMs;
-    while (!isDone()) {
-      let nextMs = this.flights[0]?.atMs ?? Number.POSITIVE_INFINITY;
-      let next: LoopHost | undefined;
-      for (const host of this.hosts) {
-        if (host.isPaused || host.isStopped) continue;
-        const dueMs = host.machine.nextDeadlineMs();
-        if (dueMs >= nextMs) continue;
-        nextMs = dueMs;
-        next = host;
-      }
-      if (nextMs > endMs) {
-        this.nowMs = endMs;
-        break;
-      }
-      this.nowMs = Math.max(this.nowMs, nextMs);
-      if (next === undefined) this.flights.shift()!.run();
-      else {
-        next.machine.tick();
-        this.flush(next);
-      }
-    }
-    return this.nowMs - startMs;
+  protected override tick(host: LoopHost): void {
+    host.machine.tick();
+    this.flush(host);
   }
 
   hostAt(address: Address): LoopHost | undefined {
@@ -190,13 +159,6 @@ export class Loop {
       if (to.isPaused) to.held.push(deliver);
       else deliver();
     });
-  }
-
-  private after(ms: number, run: () => void): void {
-    const flight = { atMs: this.nowMs + ms, order: this.orders++, run };
-    let at = this.flights.length;
-    while (at > 0 && this.flights[at - 1]!.atMs > flight.atMs) at -= 1;
-    this.flights.splice(at, 0, flight);
   }
 }
 

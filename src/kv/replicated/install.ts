@@ -4,7 +4,7 @@ import type { KvReader, KvWriter } from '../engine.js';
 import { bookKey, copyOf, ordered53 } from '../keys.js';
 import type { SnapshotMeta } from '../raft/ready.js';
 import { BOOK, BOOKS_VERSION } from './books.js';
-import { type Descriptor, readDescriptor, writeDescriptor } from './descriptor.js';
+import { type Descriptor, overlap, readDescriptor, writeDescriptor } from './descriptor.js';
 import { readSnapshotMeta, readVersion, writeSnapshotMeta } from './log-records.js';
 import { removeSome, type Span, stateSpans } from './spans.js';
 import type { Turn } from './turn.js';
@@ -25,6 +25,7 @@ const PHASE = { RECEIVING: 0, CLEARING: 1, PLACING: 2 } as const;
 /** Keys and chunks that one turn moves: about a quarter of a megabyte of either. */
 const CLEAR_KEYS_MAX = 1000;
 const PLACE_CHUNKS_MAX = 1;
+const STAGE_CHUNKS_MAX = 16;
 
 /**
  * A state that comes from another replica, chunk by chunk.
@@ -52,6 +53,8 @@ export class Install {
   head: StateHead | undefined;
   /** Nothing in its boundary is given to another range any more. */
   isAdmitted = false;
+  /** The replica has what it needs from its log. */
+  isUnwanted = false;
   /** What the store that sends is told when the turn is durable. */
   mustAnswer = false;
   private phase: number = PHASE.RECEIVING;
@@ -93,8 +96,9 @@ export class Install {
     return this.total > 0 && this.received === this.total && this.incoming.length === 0;
   }
 
-  get hasIncoming(): boolean {
-    return this.incoming.length > 0;
+  /** A turn can go on with it, without anything coming from outside. */
+  get hasWork(): boolean {
+    return this.incoming.length > 0 || this.isCommitted || this.isUnwanted;
   }
 
   /** Takes the chunk if it is the next one; its checksum was right. */
@@ -144,6 +148,8 @@ export class Install {
       this.save(writer);
       return false;
     }
+    // Of a state that was given up for this one there may be more.
+    if (!this.dropStage(writer)) return false;
     writer.remove(this.recordKey());
     return true;
   }
@@ -166,15 +172,31 @@ export class Install {
     writer.remove(this.chunkKey(this.placed++));
   }
 
-  /** Drops up to `chunksMax` chunks of a state that is not wanted any more; true when nothing is left. */
-  discard(writer: KvWriter, chunksMax: number): boolean {
+  /** Drops some of a state that is not wanted; true when nothing is left. */
+  discard(writer: KvWriter): boolean {
     assert(!this.isCommitted, 'a state that was taken is put in place');
     this.incoming = [];
-    for (let left = chunksMax; left > 0 && this.received > 0; left--)
-      writer.remove(this.chunkKey(--this.received));
-    if (this.received === 0) writer.remove(this.recordKey());
-    else this.save(writer);
-    return this.received === 0;
+    // Beginning anew is all that a crash in between could do with it.
+    if (!this.dropStage(writer)) return false;
+    writer.remove(this.recordKey());
+    return true;
+  }
+
+  private dropStage(writer: KvWriter): boolean {
+    const start = bookKey(new ByteWriter(16), BOOK.STAGE, this.rangeId).view();
+    const end = bookKey(new ByteWriter(16), BOOK.STAGE, this.rangeId + 1).view();
+    return removeSome(writer, { start, end }, STAGE_CHUNKS_MAX) < STAGE_CHUNKS_MAX;
+  }
+
+  /** Where it has, or will have, something of it or of what it takes the place of. */
+  get toClear(): readonly Span[] {
+    return this.isCommitted ? [...this.clear, ...stateSpans(this.head!.descriptor)] : [];
+  }
+
+  /** Whether keys of the span belong to it, or are still to be removed. */
+  occupies(span: Span): boolean {
+    const isIn = this.isAdmitted && overlap(this.head!.descriptor.boundary, span);
+    return isIn || this.clear.some(cleared => overlap(cleared, span));
   }
 
   private save(writer: KvWriter): void {

@@ -4,10 +4,10 @@ import type { Env } from '../../base/env.js';
 import type { Engine } from '../engine.js';
 import type { ReplicaId } from '../raft/configuration.js';
 import { Raft } from '../raft/raft.js';
-import type { Entry, Ready, Refusal, RefusalReason } from '../raft/ready.js';
+import type { Entry, HardState, Ready, Refusal, RefusalReason } from '../raft/ready.js';
 import type { RaftLimits, RaftTiming } from '../raft/settings.js';
 import { OUTCOME, serviceCommand } from './commands.js';
-import { type Descriptor, memberOf } from './descriptor.js';
+import { type Descriptor, memberOf, writeDescriptor } from './descriptor.js';
 import type { Install } from './install.js';
 import type { LogLimits, RangeLog } from './log.js';
 import { Pending } from './pending.js';
@@ -76,6 +76,12 @@ export class Replica {
   state: RangeState | undefined;
   install: Install | undefined;
   isDestroyed = false;
+  /** Stores of replicas that were heard: where to answer while no state says it. */
+  readonly routes = new Map<ReplicaId, number>();
+  /** The transfer of the state that was last taken, or not wanted. */
+  lastTransfer = -1;
+  /** The store that the last chunk came from. */
+  chunksFrom = 0;
   /** When it was seen that the members do not include it; 0: they do. */
   outcastMs = 0;
   ready: Ready | undefined;
@@ -117,7 +123,7 @@ export class Replica {
 
   /** Entries or steps wait that no message will bring. */
   get hasBacklog(): boolean {
-    return this.queue.length > 0 || this.install !== undefined || this.log.hasTrimmable;
+    return this.queue.length > 0 || this.install?.hasWork === true || this.log.hasTrimmable;
   }
 
   // -- Asked on this store -------------------------------------------------------------------------------------
@@ -174,16 +180,25 @@ export class Replica {
       if (ready.committed.length > 0)
         this.queue = this.queue.length === 0 ? [...ready.committed] : this.queue.concat(ready.committed);
     }
-    if (this.install?.isCommitted && this.install.step(turn)) {
-      this.install = undefined;
-      this.state = this.host.openState(this.rangeId, log);
-    }
+    this.pursueInstall(turn);
     this.applyQueue(turn);
     if (this.isDestroyed) return;
     this.store(turn, ready);
     log.trim(turn.writer, this.host.limits.trimRecordsMax);
     this.state?.finish(turn);
     log.finish(turn.writer);
+  }
+
+  private pursueInstall(turn: Turn): void {
+    const { install } = this;
+    if (install === undefined) return;
+    if (install.isUnwanted) {
+      if (install.discard(turn.writer)) this.install = undefined;
+    } else if (!install.isCommitted) install.stage(turn.writer);
+    else if (install.step(turn)) {
+      this.install = undefined;
+      this.state = this.host.openState(this.rangeId, this.log);
+    }
   }
 
   private applyQueue(turn: Turn): void {
@@ -294,7 +309,11 @@ export class Replica {
     if (what !== 'proposal' || !this.pending.take(session, sequence)) return;
     const bytes = LEADER.reset().u53(this.leaderStore);
     const outcome = reason === 'overloaded' ? OUTCOME.OVERLOADED : OUTCOME.NOT_LEADER;
-    sink.outcome(this.rangeId, session, sequence, outcome, bytes.bytes, 0, bytes.length);
+    this.tell(session, sequence, outcome, bytes);
+  }
+
+  private tell(session: number, sequence: number, outcome: number, bytes: ByteWriter): void {
+    this.host.sink.outcome(this.rangeId, session, sequence, outcome, bytes.bytes, 0, bytes.length);
   }
 
   // -- Time ----------------------------------------------------------------------------------------------------
@@ -307,16 +326,23 @@ export class Replica {
   /** Everything asked on this store before then ends as unknown. */
   giveUpBefore(beforeMs: number): void {
     this.pending.takeBefore(beforeMs, (session, sequence) =>
-      this.host.sink.outcome(this.rangeId, session, sequence, OUTCOME.UNKNOWN, NO_BYTES, 0, 0),
+      this.tell(session, sequence, OUTCOME.UNKNOWN, NOTHING),
     );
   }
 
-  /** Nothing is asked of it any more: whoever waits is told. */
-  abandon(): void {
+  /** It is gone: whoever waits is told that it is not known how this ends, or that the range is part of `target`. */
+  abandon(target?: Descriptor): void {
     this.isDestroyed = true;
     this.ready = undefined;
     this.queue = [];
-    this.giveUpBefore(Number.POSITIVE_INFINITY);
+    if (target === undefined) this.giveUpBefore(Number.POSITIVE_INFINITY);
+    else {
+      // All that this replica was ever asked and could be applied has been.
+      const bytes = writeDescriptor(new ByteWriter(256), target);
+      this.pending.takeBefore(Number.POSITIVE_INFINITY, (session, sequence) =>
+        this.tell(session, sequence, OUTCOME.WRONG_RANGE, bytes),
+      );
+    }
     for (const context of this.reads.keys())
       this.host.sink.readRefused(this.rangeId, context, 'wrong-range', 0);
     this.reads.clear();
@@ -328,15 +354,22 @@ export class Replica {
     return this.state === undefined || memberOf(this.state.descriptor, this.id) !== undefined;
   }
 
+  /** Term and vote that others may know of. */
+  get promised(): HardState {
+    return this.ready?.hardState ?? this.log.hardState;
+  }
+
   get appliedIndex(): number {
     return this.appliedTo;
   }
 
-  get pendingCount(): number {
-    return this.pending.count + this.reads.size;
+  /** Time needs not pass for it. */
+  get canSleep(): boolean {
+    if (this.pending.count + this.reads.size > 0 || this.install !== undefined) return false;
+    return this.raft.isQuiescent && !this.hasBacklog;
   }
 }
 
 const CATCH_UP_BYTES = 1024 * 1024;
-const NO_BYTES = new Uint8Array(0);
+const NOTHING = new ByteWriter(0);
 const LEADER = new ByteWriter(16);

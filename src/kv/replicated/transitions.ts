@@ -154,13 +154,12 @@ function configure(state: RangeState, membersAt: number, places: readonly Place[
   if (places.some(({ store, role }) => role >= ROLE.LEAVING || store === 0)) return OUTCOME.REFUSED;
   let { nextReplica } = descriptor;
   const members: Member[] = descriptor.members.map(member => {
+    // One that was to leave and is still there may as well stay: nobody was told that it is gone.
     const place = places.find(({ store }) => store === member.store);
-    // One that has begun to leave may be forgotten by its store already: the store gets another.
-    const stays = place !== undefined && member.role !== ROLE.LEAVING;
-    return { ...member, role: stays ? place.role : ROLE.LEAVING };
+    return { ...member, role: place?.role ?? ROLE.LEAVING };
   });
   for (const { store, role } of places)
-    if (!members.some(member => member.store === store && member.role !== ROLE.LEAVING))
+    if (!members.some(member => member.store === store))
       members.push({ replica: nextReplica++, store, role });
   if (members.length > MEMBERS_MAX) return OUTCOME.REFUSED;
   const wanted = wantedConfiguration({ members });

@@ -1,0 +1,208 @@
+import type { ReplicaId } from '../raft/configuration.js';
+import { isJoint } from '../raft/configuration.js';
+import {
+  commitMergeCommand,
+  fenceCommand,
+  OUTCOME,
+  recoverCommand,
+  rollBackMergeCommand,
+} from './commands.js';
+import { type Descriptor, type Merging, storesOf, wantedConfiguration } from './descriptor.js';
+import type { Replica } from './replica.js';
+import type { RangeState } from './state.js';
+
+export interface DriverTiming {
+  /** How often a step that has no effect yet is asked for again. */
+  readonly retryMs: number;
+  /** A merge that is not committed after this long is given up. */
+  readonly mergeTimeoutMs: number;
+}
+
+export const DRIVER_TIMING: DriverTiming = { retryMs: 500, mergeTimeoutMs: 10_000 };
+
+/** Entries that a learner may be behind when it is made a voter. */
+const CATCH_UP_ENTRIES_MAX = 100;
+
+interface Errand {
+  /** What it is for: a new one begins when this changes. */
+  readonly purpose: string;
+  readonly sinceMs: number;
+  sequence: number;
+  askedMs: number;
+  /** Which range was asked last. */
+  asked: number;
+  /** The target will never commit it: give it up. */
+  isHopeless: boolean;
+}
+
+/**
+ * Brings about what descriptors say is to be: members that are wanted and not there yet, merges that are prepared. Runs
+ * at the store of a range's leader. It keeps nothing that matters: whoever leads next reads the same descriptor.
+ */
+export class Driver {
+  /** Under which the driver proposes; its outcomes go to `outcome`. */
+  readonly session: number;
+  private readonly timing: DriverTiming;
+  private readonly replicas: ReadonlyMap<number, Replica>;
+  private readonly asked: (replica: Replica) => void;
+  private readonly errands = new Map<number, Errand>();
+  private readonly recovering = new Set<number>();
+  private readonly hopeless = new Set<number>();
+  private sequence = 0;
+
+  /** `asked` is called for each replica that the driver gave something to do. */
+  constructor(
+    session: number,
+    timing: DriverTiming,
+    replicas: ReadonlyMap<number, Replica>,
+    asked: (replica: Replica) => void,
+  ) {
+    this.session = session;
+    this.timing = timing;
+    this.replicas = replicas;
+    this.asked = asked;
+  }
+
+  /** The operator gave up a merge. */
+  giveUpMerge(source: number): void {
+    this.hopeless.add(source);
+  }
+
+  /** The replica leads by force: its members are to follow. */
+  recover(range: number): void {
+    this.recovering.add(range);
+  }
+
+  get isIdle(): boolean {
+    return this.errands.size === 0 && this.recovering.size === 0;
+  }
+
+  /** Looks at a replica that may have something to be driven; true if it has. */
+  drive(replica: Replica, nowMs: number): boolean {
+    const { state, rangeId } = replica;
+    const isOurs = state !== undefined && replica.isLeader && !replica.isDestroyed;
+    const isWanted =
+      isOurs &&
+      (state.descriptor.changing || state.descriptor.merging !== undefined || this.recovering.has(rangeId));
+    if (!isWanted) {
+      this.errands.delete(rangeId);
+      this.hopeless.delete(rangeId);
+      if (!isOurs) this.recovering.delete(rangeId);
+      return false;
+    }
+    if (this.recovering.has(rangeId)) this.driveRecovery(replica, state, nowMs);
+    else if (state.descriptor.merging !== undefined)
+      this.driveMerge(replica, state.descriptor, state.descriptor.merging, nowMs);
+    else this.driveChange(replica, state);
+    return true;
+  }
+
+  /** Of a proposal of the driver's own. */
+  outcome(range: number, sequence: number, outcome: number): void {
+    for (const errand of this.errands.values()) {
+      if (errand.sequence !== sequence || errand.asked !== range) continue;
+      // Refused or at another epoch: this commit has come to nothing for good.
+      const isFinal = outcome === OUTCOME.REFUSED || outcome === OUTCOME.WRONG_RANGE;
+      if (isFinal && errand.purpose.startsWith('merge')) errand.isHopeless = true;
+      // Another attempt gets another number, unless this one may still be applied.
+      if (outcome !== OUTCOME.UNKNOWN) errand.sequence = ++this.sequence;
+    }
+  }
+
+  private errand(range: number, purpose: string, nowMs: number): Errand {
+    let errand = this.errands.get(range);
+    if (errand?.purpose !== purpose) {
+      const sequence = ++this.sequence;
+      errand = {
+        ...{ purpose, sinceMs: nowMs, sequence },
+        ...{ askedMs: Number.NEGATIVE_INFINITY, asked: 0, isHopeless: false },
+      };
+      this.errands.set(range, errand);
+    }
+    return errand;
+  }
+
+  private ask(errand: Errand, replica: Replica, data: Uint8Array, nowMs: number): void {
+    if (nowMs - errand.askedMs < this.timing.retryMs) return;
+    errand.askedMs = nowMs;
+    errand.asked = replica.rangeId;
+    replica.proposeCommand(this.session, errand.sequence, data);
+    this.asked(replica);
+  }
+
+  // -- Members -------------------------------------------------------------------------------------------------
+
+  /**
+   * Newcomers are learners first, so that no quorum ever waits for one without a log. Nothing is changed while the log
+   * holds a configuration that is not applied: `members` would be older than it.
+   */
+  private driveChange(replica: Replica, { descriptor, configuration }: RangeState): void {
+    const { raft, log, appliedIndex } = replica;
+    if (isJoint(raft.configuration) || log.lastChange > appliedIndex) return;
+    if (log.term(log.applied) !== raft.term || raft.configuration !== raft.configurationAt(appliedIndex))
+      return;
+    const wanted = wantedConfiguration(descriptor);
+    const { voters, learners } = configuration;
+    const isReady = (id: ReplicaId) =>
+      voters.includes(id) ||
+      (learners.includes(id) && raft.progress.get(id)!.match + CATCH_UP_ENTRIES_MAX >= raft.lastIndex);
+    if (wanted.voters.every(isReady)) raft.change(wanted, 0, 0);
+    else {
+      const joining = [...wanted.voters, ...wanted.learners].filter(
+        id => !voters.includes(id) && !learners.includes(id),
+      );
+      if (joining.length === 0) return;
+      raft.change({ voters, learners: [...learners, ...joining] }, 0, 0);
+    }
+    this.asked(replica);
+  }
+
+  private driveRecovery(replica: Replica, { descriptor, configuration }: RangeState, nowMs: number): void {
+    const { rangeId, log, raft, appliedIndex } = replica;
+    const inForce = [...configuration.voters, ...configuration.learners].length;
+    if (log.lastChange > appliedIndex || log.term(log.applied) !== raft.term) return;
+    if (descriptor.members.length === inForce && !descriptor.changing) {
+      this.recovering.delete(rangeId);
+      return;
+    }
+    const errand = this.errand(rangeId, `recover ${descriptor.epoch}`, nowMs);
+    this.ask(errand, replica, recoverCommand(descriptor.epoch), nowMs);
+  }
+
+  // -- Merges --------------------------------------------------------------------------------------------------
+
+  /** Step 2 to 4 of a merge, see transitions.ts. `source` leads, its preparation is applied here. */
+  private driveMerge(source: Replica, descriptor: Descriptor, merging: Merging, nowMs: number): void {
+    const target = this.replicas.get(merging.target);
+    const held = target?.descriptor;
+    if (target === undefined || held === undefined) return;
+    const { rangeId } = source;
+    if (held.epoch > merging.targetEpoch) {
+      // Nobody can commit it any more, and it was not committed: the source would not be here.
+      const back = this.errand(rangeId, `back ${merging.at}`, nowMs);
+      this.ask(back, source, rollBackMergeCommand(descriptor.epoch, merging.at), nowMs);
+      return;
+    }
+    // The target's replica here has not come as far: it will show whether the merge is committed.
+    if (held.epoch < merging.targetEpoch) return;
+    if (!this.hopeless.has(rangeId)) {
+      const errand = this.errand(rangeId, `merge ${merging.at}`, nowMs);
+      const isLate = nowMs - errand.sinceMs >= this.timing.mergeTimeoutMs;
+      if (!errand.isHopeless && !isLate) {
+        if (storesOf(held) !== storesOf(descriptor) || !everyoneHas(source, merging.at)) return;
+        this.ask(errand, target, commitMergeCommand(merging.targetEpoch, descriptor, merging.at), nowMs);
+        return;
+      }
+      this.hopeless.add(rangeId);
+    }
+    const fence = this.errand(rangeId, `fence ${merging.at}`, nowMs);
+    this.ask(fence, target, fenceCommand(merging.targetEpoch), nowMs);
+  }
+}
+
+/** All replicas of the group have the log up to `index`, durably. */
+function everyoneHas({ raft, id, log }: Replica, index: number): boolean {
+  if (log.lastIndex < index) return false;
+  for (const [follower, { match }] of raft.progress) if (follower !== id && match < index) return false;
+  return true;
+}

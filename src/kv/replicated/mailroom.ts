@@ -1,0 +1,176 @@
+import { decodeMessage } from '../raft/codec.js';
+import { NOBODY } from '../raft/configuration.js';
+import { MESSAGE, type Message } from '../raft/message.js';
+import { VarintReader, VarintWriter } from '../raft/varint.js';
+import { covers, memberOf } from './descriptor.js';
+import { type Frames, ITEM } from './frames.js';
+import { Install } from './install.js';
+import type { Replica } from './replica.js';
+import type { ReplicaTable } from './replica-table.js';
+import { decodeChunk, decodeChunkAnswer, encodeChunkAnswer, type SnapshotSender } from './snapshot.js';
+import { isCommand } from './state.js';
+
+export interface MailroomHost {
+  /** Something has happened to the replica. */
+  touched(replica: Replica): void;
+  /** The replica is to end in the next turn; `target`: the range that absorbed its range, or 0. */
+  doom(replica: Replica, target: number): void;
+}
+
+/**
+ * What other stores say, and who it is for. A replica that the members of its range do not include any more is told so,
+ * by whoever it speaks to and whose applied entries say it; it ends then. Items that make no sense are dropped.
+ */
+export class Mailroom {
+  private readonly table: ReplicaTable;
+  private readonly frames: Frames;
+  private readonly sender: SnapshotSender;
+  private readonly host: MailroomHost;
+  private readonly body = new VarintWriter(256);
+  /** Items that were dropped: for the metrics. */
+  dropped = 0;
+
+  constructor(table: ReplicaTable, frames: Frames, sender: SnapshotSender, host: MailroomHost) {
+    this.table = table;
+    this.frames = frames;
+    this.sender = sender;
+    this.host = host;
+  }
+
+  /** The items of a frame, behind its head. */
+  open(from: number, reader: VarintReader): void {
+    while (reader.remaining > 0) {
+      const kind = reader.byte();
+      const range = reader.number();
+      const body = reader.blob();
+      if (reader.broken) {
+        this.dropped++;
+        return;
+      }
+      this.deliver(from, kind, range, body);
+    }
+  }
+
+  private deliver(from: number, kind: number, range: number, body: Uint8Array): void {
+    if (kind === ITEM.RAFT) {
+      const message = decodeMessage(body);
+      if (message === undefined || !isSound(message)) this.dropped++;
+      else this.message(from, range, message);
+    } else if (kind === ITEM.GONE) this.gone(range, body);
+    else if (kind === ITEM.CHUNK) this.chunk(from, range, body);
+    else if (kind === ITEM.CHUNK_ANSWER) {
+      const answer = decodeChunkAnswer(body);
+      const replica = this.table.byRange.get(range);
+      if (answer === undefined || replica === undefined) return;
+      this.sender.answered(replica, from, answer);
+      this.host.touched(replica);
+    } else this.dropped++;
+  }
+
+  private message(from: number, range: number, message: Message): void {
+    let replica = this.table.byRange.get(range);
+    if (replica !== undefined && replica.id < message.to && isLeaders(message)) {
+      // The leader of the range knows a later replica on this store: this one is none any more.
+      this.host.doom(replica, 0);
+      return;
+    }
+    if (replica === undefined) {
+      const { target } = this.table.tombstone(range);
+      if (target !== 0) this.tellGone(from, range, message.from, target);
+      else if (isLeaders(message)) replica = this.table.make(range, message.to);
+    }
+    if (replica === undefined || replica.id !== message.to) return;
+    if (this.isGone(replica, message)) return this.tellGone(from, range, message.from, 0);
+    replica.routes.set(message.from, from);
+    replica.raft.step(message);
+    this.host.touched(replica);
+  }
+
+  /** Whether the sender was a member and is for ever not. */
+  private isGone({ state, raft }: Replica, { from }: Message): boolean {
+    if (state === undefined || from >= state.descriptor.nextReplica) return false;
+    if (memberOf(state.descriptor, from) !== undefined) return false;
+    const { voters, outgoing, learners } = raft.configuration;
+    return !voters.includes(from) && !outgoing.includes(from) && !learners.includes(from);
+  }
+
+  private tellGone(store: number, range: number, replica: number, target: number): void {
+    this.frames.add(store, ITEM.GONE, range, this.body.reset().number(replica).number(target).view());
+  }
+
+  private gone(range: number, body: Uint8Array): void {
+    const reader = new VarintReader(body);
+    const id = reader.number();
+    const target = reader.number();
+    const replica = this.table.byRange.get(range);
+    if (!reader.isDone || replica === undefined || replica.id !== id) return;
+    if (target !== 0) {
+      // The target's replica here may still have to absorb this one: then it ends by that.
+      const absorber = this.table.byRange.get(target);
+      const { boundary } = replica.descriptor ?? {};
+      const isAwaited =
+        absorber !== undefined &&
+        (absorber.descriptor === undefined ||
+          boundary === undefined ||
+          !covers(absorber.descriptor.boundary, boundary));
+      if (isAwaited) return;
+    }
+    this.host.doom(replica, target);
+  }
+
+  // -- States --------------------------------------------------------------------------------------------------
+
+  private chunk(from: number, range: number, body: Uint8Array): void {
+    const chunk = decodeChunk(body);
+    const replica = this.table.byRange.get(range);
+    if (chunk === undefined || replica === undefined || replica.id !== chunk.to) {
+      this.dropped++;
+      return;
+    }
+    replica.routes.set(chunk.from, from);
+    replica.chunksFrom = from;
+    const { transfer, number, isLast, bytes } = chunk;
+    const isOther = replica.install?.transfer !== transfer;
+    if (isOther && number === 0 && transfer !== replica.lastTransfer && replica.install?.isCommitted !== true)
+      replica.install = new Install(range, transfer);
+    const { install } = replica;
+    if (install?.transfer === transfer) install.take(number, isLast, bytes);
+    else if (transfer === replica.lastTransfer) this.answer(replica, transfer, number, true);
+    this.host.touched(replica);
+  }
+
+  /** Between turns: says how far a state is, and has it taken when it can be. True: the replica has something to do. */
+  answerState(replica: Replica): boolean {
+    const { install } = replica;
+    if (install === undefined) return false;
+    if (install.isWhole && !install.isAdmitted && !install.isUnwanted && this.table.admits(replica)) {
+      install.isAdmitted = replica.raft.snapshotReceived(install.head!.meta);
+      install.isUnwanted = !install.isAdmitted;
+    }
+    const isTaken = install.isCommitted || install.isUnwanted;
+    if (isTaken && replica.lastTransfer !== install.transfer) {
+      replica.lastTransfer = install.transfer;
+      install.mustAnswer = true;
+    }
+    if (install.mustAnswer) this.answer(replica, install.transfer, install.received, isTaken);
+    install.mustAnswer = false;
+    return install.isAdmitted || install.isUnwanted;
+  }
+
+  private answer(replica: Replica, transfer: number, received: number, isTaken: boolean): void {
+    const answer = { from: replica.id, transfer, received, isTaken };
+    const body = encodeChunkAnswer(this.body, answer);
+    this.frames.add(replica.chunksFrom, ITEM.CHUNK_ANSWER, replica.rangeId, body);
+  }
+}
+
+/** Of those, only a leader's word makes a replica. */
+function isLeaders({ kind }: Message): boolean {
+  return kind === MESSAGE.APPEND || kind === MESSAGE.HEARTBEAT;
+}
+
+/** Commands are looked into by all replicas alike, so nothing that is none may become an entry. */
+function isSound(message: Message): boolean {
+  if (message.from === NOBODY) return false;
+  return message.kind !== MESSAGE.PROPOSE || message.proposals.every(({ data }) => isCommand(data));
+}

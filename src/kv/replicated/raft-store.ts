@@ -1,0 +1,480 @@
+import { assert } from '../../base/assert.js';
+import type { ByteReader, ByteWriter } from '../../base/bytes.js';
+import type { Env } from '../../base/env.js';
+import { ShoalError } from '../../base/errors.js';
+import type { SnapshotEngine } from '../engine.js';
+import { NOBODY, type ReplicaId } from '../raft/configuration.js';
+import type { Message } from '../raft/message.js';
+import type { RefusalReason } from '../raft/ready.js';
+import { RAFT_LIMITS, RAFT_TIMING, type RaftLimits, type RaftTiming } from '../raft/settings.js';
+import { VarintReader } from '../raft/varint.js';
+import { configureCommand, OUTCOME, type Place, prepareMergeCommand, splitCommand } from './commands.js';
+import { type Descriptor, memberOf, storesOf, union } from './descriptor.js';
+import { DRIVER_TIMING, Driver } from './driver.js';
+import { Frames, readFrameHead, type StoreSender } from './frames.js';
+import { openIdentity, randomU53, type StoreIdentity } from './identity.js';
+import { Liveness, wakeLedBy } from './liveness.js';
+import { LOG_LIMITS } from './log.js';
+import { Mailroom } from './mailroom.js';
+import type { RangeSink, Replica, ReplicaHost, ReplicaLimits } from './replica.js';
+import { type CoprocessorFactory, ReplicaTable } from './replica-table.js';
+import { SNAPSHOT_LIMITS, type SnapshotLimits, SnapshotSender } from './snapshot.js';
+import { Turn } from './turn.js';
+
+export interface RaftStoreOptions {
+  readonly engine: SnapshotEngine;
+  readonly env: Env;
+  readonly sink: RangeSink;
+  readonly coprocessors: CoprocessorFactory;
+  /** Sends a frame to another store; see {@link RaftStore.step}. */
+  readonly send: StoreSender;
+  readonly timing?: Partial<RaftTiming>;
+  readonly raftLimits?: Partial<RaftLimits>;
+  readonly limits?: Partial<ReplicaLimits>;
+  readonly snapshots?: Partial<SnapshotLimits>;
+}
+
+export const REPLICA_LIMITS: ReplicaLimits = {
+  ...LOG_LIMITS,
+  logBytesMax: 8 * 1024 * 1024,
+  trimRecordsMax: 64,
+  proposalTimeoutMs: 10_000,
+};
+
+/** What one turn applies of a range, so that a thread gets back to its event loop. */
+const APPLY_BYTES_MAX = 1024 * 1024;
+/** After a transaction found no room the next one is tried this much later. */
+const FULL_PAUSE_MS = 1000;
+
+/**
+ * The replicas of one store: one engine, one thread, many ranges. Free of threads, timers and time of its own.
+ *
+ * The driver calls `tick` about every `timing.tickMs`, `step` with each frame of another store, and `turn` for as long as
+ * `pending`. A turn asks all replicas that something has happened to what they want done; sends what need not wait;
+ * writes everything in one transaction, one flush for all ranges; and, when that is durable, sends what had to wait for
+ * it and tells the outcomes. What goes to another store is gathered in frames: at most two a turn for each. While a
+ * transaction is not durable there is no other, so nobody sees what a crash could take back.
+ *
+ * Replicas that are quiet are in no list: a thousand of them cost a tick nothing. That their leaders live is told by the
+ * stores (liveness.ts).
+ *
+ * A transaction that finds no room leaves nothing behind: all replicas are opened again from what is stored, as after a
+ * crash; who waits for an outcome is told that it is not known. Any other failure of the engine is thrown.
+ *
+ *   log.ts, log-records.ts   a range's log and hard state        state.ts, sessions.ts    what applied entries made
+ *   replica.ts, pending.ts   Raft machine + log + state          transitions.ts           split, merge, members
+ *   replica-table.ts         how replicas come and go            driver.ts                who sees transitions through
+ *   snapshot.ts, install.ts  states that travel                  garbage.ts, spans.ts     keys that go
+ *   mailroom.ts, frames.ts   what stores say to each other       liveness.ts              which stores live
+ *   descriptor.ts, commands.ts, identity.ts, books.ts            what is stored and spoken
+ */
+export class RaftStore implements ReplicaHost {
+  readonly engine: SnapshotEngine;
+  readonly env: Env;
+  readonly timing: RaftTiming;
+  readonly raftLimits: RaftLimits;
+  readonly limits: ReplicaLimits;
+  readonly sink: RangeSink;
+  readonly around: ReplicaTable;
+  readonly identity: StoreIdentity;
+  private readonly outer: RangeSink;
+  private readonly frames: Frames;
+  private readonly sender: SnapshotSender;
+  private readonly mailroom: Mailroom;
+  private readonly liveness: Liveness;
+  private readonly driver: Driver;
+  private readonly current = new Turn();
+  /** Something has happened to them since their last turn. */
+  private dirty = new Set<Replica>();
+  /** Time is passing for them. */
+  private readonly awake = new Set<Replica>();
+  private readonly driven = new Set<Replica>();
+  private founding: Descriptor[] = [];
+  private doomed: { replica: Replica; target: number }[] = [];
+  private peers: Set<number> | undefined;
+  private committing = false;
+  private pausedUntilMs = Number.NEGATIVE_INFINITY;
+  /** Transactions, and those that found no room. */
+  commits = 0;
+  failures = 0;
+
+  /** Opens what is stored. Throws SHOAL_STORAGE_VERSION, and what the engine throws. */
+  constructor(options: RaftStoreOptions) {
+    const { engine, env, sink, send } = options;
+    this.engine = engine;
+    this.env = env;
+    this.outer = sink;
+    this.timing = { ...RAFT_TIMING, ...options.timing };
+    this.raftLimits = { ...RAFT_LIMITS, applyBytesMax: APPLY_BYTES_MAX, ...options.raftLimits };
+    this.limits = { ...REPLICA_LIMITS, ...options.limits };
+    this.identity = openIdentity(engine, env.random);
+    this.sink = this.innerSink();
+    this.frames = new Frames(this.identity.store, this.identity.starts, send);
+    this.around = new ReplicaTable(this.id, engine, this, options.coprocessors);
+    this.sender = new SnapshotSender(engine, env, this.frames, { ...SNAPSHOT_LIMITS, ...options.snapshots });
+    this.mailroom = new Mailroom(this.around, this.frames, this.sender, {
+      touched: replica => this.touch(replica),
+      doom: (replica, target) => this.doomed.push({ replica, target }),
+    });
+    const { heartbeatMs, electionTimeoutMinMs: silenceMs } = this.timing;
+    this.liveness = new Liveness({ heartbeatMs, silenceMs });
+    const touched = (replica: Replica) => this.touch(replica);
+    this.driver = new Driver(randomU53(env.random) + 1, DRIVER_TIMING, this.around.byRange, touched);
+    this.around.open();
+    for (const replica of this.around.byRange.values()) this.start(replica);
+  }
+
+  /** Of the store. */
+  get id(): number {
+    return this.identity.store;
+  }
+
+  replica(range: number): Replica | undefined {
+    return this.around.byRange.get(range);
+  }
+
+  get replicas(): Iterable<Replica> {
+    return this.around.byRange.values();
+  }
+
+  /** Whether `turn` has something to do. */
+  get pending(): boolean {
+    if (this.committing || this.isPaused()) return false;
+    return this.dirty.size + this.founding.length + this.doomed.length > 0 || !this.around.garbage.isEmpty;
+  }
+
+  private isPaused(): boolean {
+    return this.env.clock.monotonicMs() < this.pausedUntilMs;
+  }
+
+  // -- Asked on this store -------------------------------------------------------------------------------------
+
+  /** Makes this store's replica of a new range, in the next turn. All its stores are given the same descriptor. */
+  found(descriptor: Descriptor): void {
+    this.founding.push(descriptor);
+  }
+
+  /**
+   * Asks the range's coprocessor to do `body`, under an epoch: whoever proposes has looked up by it that the range is the
+   * right one. The outcome comes by `sink.outcome`, once; UNKNOWN after `limits.proposalTimeoutMs`. Asked again under
+   * the same session and sequence it is done once. `body` is kept.
+   */
+  propose(range: number, epoch: number, session: number, sequence: number, body: Uint8Array): void {
+    const replica = this.replicaFor(range, session, sequence);
+    if (replica === undefined) return;
+    replica.propose(session, sequence, epoch, body);
+    this.touch(replica);
+  }
+
+  /** Asks for a linearizable read; `sink.readable` says when, and {@link query} reads. */
+  read(range: number, context: number, mode: 'index' | 'lease'): void {
+    const replica = this.replica(range);
+    if (replica === undefined) return this.outer.readRefused(range, context, 'wrong-range', 0);
+    replica.read(context, mode);
+    this.touch(replica);
+  }
+
+  /** Answers from what is applied here. False: the range is not what it was at `epoch`, nothing was read. */
+  query(range: number, epoch: number, input: ByteReader, output: ByteWriter): boolean {
+    const state = this.replica(range)?.state;
+    if (state === undefined || state.descriptor.epoch !== epoch) return false;
+    assert(!this.committing, 'a query is asked between turns');
+    state.coprocessor.query(input, this.engine, output);
+    return true;
+  }
+
+  /** Divides the range at `key`; gives the new range's id. */
+  split(range: number, epoch: number, session: number, sequence: number, key: Uint8Array): number {
+    const replica = this.replicaFor(range, session, sequence);
+    const child = 1 + (randomU53(this.env.random) % (Number.MAX_SAFE_INTEGER - 2));
+    if (replica === undefined) return 0;
+    replica.proposeCommand(session, sequence, splitCommand(epoch, child, key));
+    this.touch(replica);
+    return child;
+  }
+
+  /** Says who is to be a member; done when `descriptor.changing` is false again. */
+  configure(range: number, session: number, sequence: number, places: readonly Place[]): void {
+    const replica = this.replicaFor(range, session, sequence);
+    const descriptor = replica?.descriptor;
+    if (replica === undefined) return;
+    if (descriptor === undefined) return this.answer(range, session, sequence, OUTCOME.NOT_LEADER);
+    const { epoch, membersAt } = descriptor;
+    replica.proposeCommand(session, sequence, configureCommand(epoch, membersAt, places));
+    this.touch(replica);
+  }
+
+  /**
+   * Begins to make `source` a part of its neighbour. DONE says that it is prepared; it is committed when the source is
+   * gone, and rolled back when its descriptor says so, by itself if it cannot be committed in time.
+   */
+  merge(source: number, target: number, session: number, sequence: number): void {
+    const replica = this.replicaFor(source, session, sequence);
+    const own = replica?.descriptor;
+    const held = this.replica(target)?.descriptor;
+    if (replica === undefined) return;
+    const fits =
+      own !== undefined &&
+      held !== undefined &&
+      // Its epoch rises when it becomes a source itself: then this preparation can be rolled back.
+      held.merging === undefined &&
+      storesOf(own) === storesOf(held) &&
+      union(own.boundary, held.boundary) !== undefined;
+    if (!fits) return this.answer(source, session, sequence, OUTCOME.REFUSED);
+    replica.proposeCommand(session, sequence, prepareMergeCommand(own.epoch, target, held.epoch));
+    this.touch(replica);
+  }
+
+  /** Gives up a merge that is prepared, if it is not committed by then. */
+  giveUpMerge(source: number): void {
+    this.driver.giveUpMerge(source);
+  }
+
+  /** Hands leadership to the replica on `store`. False: there is none, or this one does not lead. */
+  transfer(range: number, store: number): boolean {
+    const replica = this.replica(range);
+    const member = replica?.descriptor?.members.find(other => other.store === store);
+    if (replica === undefined || member === undefined || !replica.isLeader) return false;
+    replica.raft.transfer(member.replica);
+    this.touch(replica);
+    return true;
+  }
+
+  /** As `Raft.recoverAsSoleVoterAndLoseWhatOnlyOthersHave`; the range's members are this replica alone after it. */
+  recoverAsSoleVoterAndLoseWhatOnlyOthersHave(range: number): boolean {
+    const replica = this.replica(range);
+    if (replica?.state === undefined) return false;
+    const { voters, outgoing } = replica.raft.configuration;
+    const isAloneAlready = replica.isLeader && voters.length === 1 && outgoing.length === 0;
+    if (!isAloneAlready && !replica.raft.recoverAsSoleVoterAndLoseWhatOnlyOthersHave()) return false;
+    this.driver.recover(range);
+    this.driven.add(replica);
+    this.touch(replica);
+    return true;
+  }
+
+  private replicaFor(range: number, session: number, sequence: number): Replica | undefined {
+    const replica = this.replica(range);
+    if (replica === undefined) this.answer(range, session, sequence, OUTCOME.WRONG_RANGE);
+    return replica;
+  }
+
+  private answer(range: number, session: number, sequence: number, outcome: number): void {
+    this.sink.outcome(range, session, sequence, outcome, NO_BYTES, 0, 0);
+  }
+
+  // -- From outside --------------------------------------------------------------------------------------------
+
+  /** A frame of another store, which the transport vouches for. The bytes are kept: they must not be reused. */
+  step(from: number, bytes: Uint8Array): void {
+    const reader = new VarintReader(bytes);
+    const head = readFrameHead(reader);
+    if (head === undefined || head.from !== from || head.to !== this.id) return;
+    const nowMs = this.env.clock.monotonicMs();
+    if (this.liveness.heard(from, head.starts, nowMs)) this.wakeLedBy(from);
+    this.mailroom.open(from, reader);
+  }
+
+  tick(): void {
+    const nowMs = this.env.clock.monotonicMs();
+    for (const store of this.liveness.tick(this.peerStores(), nowMs, this.frames)) this.wakeLedBy(store);
+    for (const replica of this.awake) {
+      replica.tick(nowMs);
+      this.dirty.add(replica);
+      if (!replica.isMember) this.outcast(replica, nowMs);
+      else if (replica.canSleep) this.awake.delete(replica);
+    }
+    for (const replica of this.driven) if (!this.driver.drive(replica, nowMs)) this.driven.delete(replica);
+    this.sender.tick();
+    this.frames.flush();
+  }
+
+  private wakeLedBy(store: number): void {
+    for (const replica of wakeLedBy(store, this.replicas)) this.touch(replica);
+  }
+
+  /** It stays for a while, so that a leader that leaves can tell the others. */
+  private outcast(replica: Replica, nowMs: number): void {
+    if (replica.outcastMs === 0) replica.outcastMs = nowMs;
+    if (nowMs - replica.outcastMs >= this.timing.electionTimeoutMaxMs)
+      this.doomed.push({ replica, target: 0 });
+  }
+
+  /** The stores that share a range with this one. */
+  private peerStores(): ReadonlySet<number> {
+    if (this.peers !== undefined) return this.peers;
+    this.peers = new Set();
+    for (const { descriptor } of this.replicas)
+      for (const { store } of descriptor?.members ?? []) if (store !== this.id) this.peers.add(store);
+    return this.peers;
+  }
+
+  private touch(replica: Replica): void {
+    this.dirty.add(replica);
+    this.awake.add(replica);
+  }
+
+  private start(replica: Replica): void {
+    this.touch(replica);
+    this.driven.add(replica);
+    this.peers = undefined;
+    const { voters, outgoing } = replica.raft.configuration;
+    if (voters.length === 1 && outgoing.length === 0) replica.raft.campaign();
+  }
+
+  // -- Turn ----------------------------------------------------------------------------------------------------
+
+  turn(): void {
+    if (!this.pending) return;
+    const active: Replica[] = [];
+    const { dirty } = this;
+    this.dirty = new Set();
+    for (const replica of dirty) {
+      if (replica.isDestroyed) continue;
+      if (replica.take()) active.push(replica);
+      // A state that is whole waits for others to make room, and is asked for.
+      else if (this.mailroom.answerState(replica)) this.dirty.add(replica);
+    }
+    for (const replica of active) this.post(replica, replica.ready?.messages);
+    this.frames.flush();
+    const mustWrite =
+      this.founding.length + this.doomed.length > 0 ||
+      !this.around.garbage.isEmpty ||
+      active.some(replica => replica.mustWrite);
+    if (!mustWrite) return this.settle(active);
+    this.committing = true;
+    try {
+      this.engine.write(
+        writer => {
+          this.current.begin(writer);
+          this.writeAll(active);
+        },
+        () => {
+          this.committing = false;
+          this.commits++;
+          this.settle(active);
+        },
+      );
+    } catch (error) {
+      // Thrown behind the commit it is no failure of the engine.
+      if (!this.committing || !(error instanceof ShoalError) || error.code !== 'SHOAL_STORAGE_FULL')
+        throw error;
+      this.committing = false;
+      this.startAnew();
+    }
+  }
+
+  private writeAll(active: readonly Replica[]): void {
+    const { current, around } = this;
+    around.garbage.step(current.writer);
+    for (const { replica, target } of this.doomed) around.destroy(replica, current.writer, target);
+    for (const descriptor of this.founding) {
+      const replica = around.found(current.writer, descriptor);
+      this.start(replica);
+    }
+    for (const replica of active) if (!replica.isDestroyed) replica.write(current);
+    current.end();
+    this.doomed = [];
+    this.founding = [];
+  }
+
+  private post(replica: Replica, messages: readonly Message[] | undefined): void {
+    for (const message of messages ?? []) {
+      const store = this.storeOf(replica, message.to);
+      if (store !== 0) this.frames.message(store, replica.rangeId, message);
+    }
+  }
+
+  /** All of the turn is durable. */
+  private settle(active: readonly Replica[]): void {
+    for (const replica of active) {
+      if (replica.isDestroyed) continue;
+      const { ready } = replica;
+      this.post(replica, ready?.afterDurable);
+      replica.settle();
+      for (const to of ready?.snapshotsWanted ?? []) this.sender.begin(replica, to, memberStore(replica, to));
+      this.mailroom.answerState(replica);
+      this.dirty.add(replica);
+    }
+    this.settleTable();
+    this.current.outcomes.deliver(this.sink);
+    this.frames.flush();
+  }
+
+  private settleTable(): void {
+    const { around } = this;
+    const { buried, begotten } = around;
+    around.buried = [];
+    around.begotten = [];
+    for (const { replica, target } of buried) {
+      this.awake.delete(replica);
+      this.driven.delete(replica);
+      replica.abandon(target);
+    }
+    for (const { replica, campaigns } of begotten) {
+      this.start(replica);
+      if (campaigns) replica.raft.campaign();
+    }
+  }
+
+  /** No room: as after a crash. */
+  private startAnew(): void {
+    this.failures++;
+    this.pausedUntilMs = this.env.clock.monotonicMs() + FULL_PAUSE_MS;
+    this.env.log.error({ store: this.id }, 'no room to store; trying again from what is stored');
+    this.current.outcomes.clear();
+    this.frames.clear();
+    this.sender.close();
+    const former = [...this.replicas, ...this.around.buried.map(({ replica }) => replica)];
+    this.dirty.clear();
+    this.awake.clear();
+    this.driven.clear();
+    this.around.open();
+    for (const replica of this.replicas) this.start(replica);
+    for (const replica of former) replica.abandon();
+  }
+
+  // -- For the replicas ----------------------------------------------------------------------------------------
+
+  openState: ReplicaHost['openState'] = (rangeId, log) => this.around.openState(rangeId, log);
+
+  replaced: ReplicaHost['replaced'] = (replica, turn) => this.around.replaced(replica, turn);
+
+  storeOf(replica: Replica, id: ReplicaId): number {
+    return memberStore(replica, id) || (replica.routes.get(id) ?? 0);
+  }
+
+  private innerSink(): RangeSink {
+    const { outer } = this;
+    return {
+      outcome: (range, session, sequence, outcome, bytes, start, end) => {
+        if (session === this.driver.session) this.driver.outcome(range, sequence, outcome);
+        else outer.outcome(range, session, sequence, outcome, bytes, start, end);
+      },
+      readable: (range, context) => outer.readable(range, context),
+      readRefused: (range: number, context: number, reason: RefusalReason | 'wrong-range', store: number) =>
+        outer.readRefused(range, context, reason, store),
+      changed: range => {
+        this.peers = undefined;
+        const replica = this.replica(range);
+        if (replica !== undefined) {
+          this.driven.add(replica);
+          this.touch(replica);
+        }
+        outer.changed(range);
+      },
+    };
+  }
+
+  /** Ends all transfers; the engine is the caller's to close. */
+  close(): void {
+    this.sender.close();
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+function memberStore({ descriptor }: Replica, id: ReplicaId): number {
+  if (id === NOBODY || descriptor === undefined) return 0;
+  return memberOf(descriptor, id)?.store ?? 0;
+}

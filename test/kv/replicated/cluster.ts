@@ -1,0 +1,255 @@
+import { ByteReader, ByteWriter } from '../../../src/base/bytes.js';
+import type { Env } from '../../../src/base/env.js';
+import type { KvReader, KvWriter, SnapshotEngine } from '../../../src/kv/engine.js';
+import { localKey } from '../../../src/kv/keys.js';
+import { MemoryEngine } from '../../../src/kv/memory-engine.js';
+import type { Boundary, Coprocessor } from '../../../src/kv/range.js';
+import { OUTCOME } from '../../../src/kv/replicated/commands.js';
+import type { Descriptor } from '../../../src/kv/replicated/descriptor.js';
+import { RaftStore, type RaftStoreOptions } from '../../../src/kv/replicated/raft-store.js';
+
+export const SERVICE = 0x72;
+export const QUIET_LOG = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
+
+/** Registers: a command is a key (a byte of length before it) and a value; its outcome is the former value. */
+export class Registers implements Coprocessor {
+  private readonly rangeId: number;
+  boundary: Boundary | undefined;
+  /** Commands that were applied here; kept under a local key, written once a transaction. */
+  count = 0;
+  private isDirty = false;
+  resets = 0;
+
+  constructor(rangeId: number) {
+    this.rangeId = rangeId;
+  }
+
+  query(input: ByteReader, reader: KvReader, output: ByteWriter): void {
+    const value = reader.get(registerKey(Buffer.from(input.raw(input.remaining)).toString()));
+    if (value !== undefined) output.raw(value);
+  }
+
+  mutate(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
+    const key = registerKey(Buffer.from(input.raw(input.u8())).toString());
+    const former = writer.get(key);
+    if (former !== undefined) output.raw(Buffer.from(former));
+    writer.put(key, Buffer.from(input.raw(input.remaining)));
+    this.count++;
+    this.isDirty = true;
+  }
+
+  finish(writer: KvWriter): void {
+    if (!this.isDirty) return;
+    this.isDirty = false;
+    writer.put(this.key(), new ByteWriter(8).u53(this.count).view());
+  }
+
+  reset(boundary: Boundary, reader: KvReader): void {
+    this.boundary = boundary;
+    this.isDirty = false;
+    this.resets++;
+    const stored = reader.get(this.key());
+    this.count = stored === undefined ? 0 : new ByteReader(stored).u53();
+  }
+
+  private key(): Uint8Array {
+    return localKey(new ByteWriter(16), SERVICE, this.rangeId, 0x63).view();
+  }
+}
+
+export function registerKey(name: string): Uint8Array {
+  return Buffer.concat([Uint8Array.of(SERVICE), Buffer.from(name)]);
+}
+
+export function put(key: string, value: string): Uint8Array {
+  return Buffer.concat([Uint8Array.of(key.length), Buffer.from(key), Buffer.from(value)]);
+}
+
+export interface Told {
+  readonly range: number;
+  readonly session: number;
+  readonly sequence: number;
+  readonly outcome: number;
+  readonly text: string;
+}
+
+/** One store and what it was told. */
+export class Host {
+  readonly engine: SnapshotEngine;
+  readonly store: RaftStore;
+  readonly told: Told[] = [];
+  readonly readable: number[] = [];
+  readonly refusedReads: { context: number; reason: string }[] = [];
+  readonly registers = new Map<number, Registers>();
+
+  constructor(cluster: Cluster, index: number, engine: SnapshotEngine) {
+    this.engine = engine;
+    this.store = new RaftStore({
+      ...cluster.options,
+      engine,
+      env: cluster.env,
+      send: (to, frame) => cluster.sent(index, to, frame),
+      coprocessors: (_, range) => {
+        const registers = new Registers(range);
+        this.registers.set(range, registers);
+        return registers;
+      },
+      sink: {
+        outcome: (range, session, sequence, outcome, bytes, start, end) => {
+          const text = Buffer.from(bytes.subarray(start, end)).toString();
+          this.told.push({ range, session, sequence, outcome, text });
+        },
+        readable: (_, context) => this.readable.push(context),
+        readRefused: (_, context, reason) => this.refusedReads.push({ context, reason }),
+        changed: () => undefined,
+      },
+    });
+  }
+
+  outcomeOf(session: number, sequence: number): number | undefined {
+    return this.told.find(told => told.session === session && told.sequence === sequence)?.outcome;
+  }
+}
+
+export interface ClusterOptions {
+  readonly stores?: number;
+  readonly engines?: (index: number) => SnapshotEngine;
+  readonly store?: Partial<Pick<RaftStoreOptions, 'timing' | 'raftLimits' | 'limits' | 'snapshots'>>;
+}
+
+/** Some stores on one thread, with a network that keeps order and a clock that the test moves. */
+export class Cluster {
+  readonly options: Partial<RaftStoreOptions>;
+  readonly env: Env;
+  hosts: Host[] = [];
+  nowMs = 1000;
+  /** Pairs of host indices, from and to, between which nothing goes. */
+  readonly cuts = new Set<string>();
+  /** Called with each frame; false drops it. */
+  filter: (from: number, to: number, frame: Uint8Array) => boolean = () => true;
+  private queue: { from: number; to: number; frame: Uint8Array }[] = [];
+  private seed = 1;
+  sequence = 0;
+
+  constructor({ stores = 3, engines = () => new MemoryEngine(), store = {} }: ClusterOptions = {}) {
+    this.options = store;
+    this.env = {
+      clock: { wallMs: () => this.nowMs, monotonicMs: () => this.nowMs },
+      random: { u32: () => (this.seed = (Math.imul(this.seed, 1664525) + 1013904223) >>> 0) },
+      log: QUIET_LOG,
+    };
+    for (let index = 0; index < stores; index++) this.hosts.push(new Host(this, index, engines(index)));
+  }
+
+  sent(from: number, toStore: number, frame: Uint8Array): void {
+    const to = this.hosts.findIndex(({ store }) => store.id === toStore);
+    if (to >= 0 && !this.cuts.has(`${from}>${to}`) && this.filter(from, to, frame))
+      this.queue.push({ from, to, frame });
+  }
+
+  cut(index: number): void {
+    for (let other = 0; other < this.hosts.length; other++) {
+      this.cuts.add(`${index}>${other}`);
+      this.cuts.add(`${other}>${index}`);
+    }
+  }
+
+  /** Everything that is said and done without time passing. */
+  settle(): void {
+    for (let round = 0; round < 100_000; round++) {
+      for (const { store } of this.hosts) while (store.pending) store.turn();
+      const next = this.queue.shift();
+      if (next === undefined) return;
+      const { store } = this.hosts[next.from]!;
+      this.hosts[next.to]?.store.step(store.id, next.frame);
+    }
+    throw new Error('the stores do not come to rest');
+  }
+
+  run(ms: number): void {
+    const stepMs = 50;
+    for (let passed = 0; passed < ms; passed += stepMs) {
+      this.nowMs += stepMs;
+      for (const { store } of this.hosts) store.tick();
+      this.settle();
+    }
+  }
+
+  /** Runs until `done`, or fails. */
+  until(done: () => boolean, withinMs = 60_000): void {
+    for (let passed = 0; !done(); passed += 50) {
+      if (passed >= withinMs) throw new Error('it does not come about');
+      this.run(50);
+    }
+  }
+
+  descriptor(id: number, start = '', end = '\x7f', on = this.hosts): Descriptor {
+    const members = on.map(({ store }, at) => ({ replica: at + 1, store: store.id, role: 0 }));
+    return {
+      ...{ id, genesis: 1, service: SERVICE, epoch: 1, membersAt: 1, changing: false },
+      boundary: { start: registerKey(start), end: registerKey(end) },
+      members,
+      nextReplica: members.length + 1,
+      ...{ merging: undefined, absorbed: [], pristine: true },
+    };
+  }
+
+  /** A range on the hosts, once it has a leader. */
+  found(id: number, start = '', end = '\x7f', on = this.hosts): void {
+    const descriptor = this.descriptor(id, start, end, on);
+    for (const { store } of on) store.found(descriptor);
+    this.until(() => this.leaderOf(id) !== undefined);
+  }
+
+  leaderOf(range: number): Host | undefined {
+    const leaders = this.hosts.filter(({ store }) => {
+      const replica = store.replica(range);
+      return replica?.isLeader === true && replica.state !== undefined;
+    });
+    leaders.sort((a, b) => b.store.replica(range)!.raft.term - a.store.replica(range)!.raft.term);
+    const leader = leaders[0];
+    const replica = leader?.store.replica(range);
+    return replica !== undefined && replica.raft.commitIndex > 1 ? leader : undefined;
+  }
+
+  epochOf(range: number): number {
+    return Math.max(...this.hosts.map(({ store }) => store.replica(range)?.descriptor?.epoch ?? 0));
+  }
+
+  /** Proposes at the leader until it is done; gives the former value. */
+  put(range: number, key: string, value: string): string {
+    for (let attempt = 0; attempt < 50; attempt++) {
+      const host = this.leaderOf(range);
+      const sequence = ++this.sequence;
+      if (host !== undefined) {
+        host.store.propose(range, this.epochOf(range), 77, sequence, put(key, value));
+        this.until(() => host.outcomeOf(77, sequence) !== undefined);
+        const told = host.told.find(entry => entry.sequence === sequence && entry.session === 77)!;
+        if (told.outcome === OUTCOME.DONE) return told.text;
+      }
+      this.run(100);
+    }
+    throw new Error(`${key} cannot be put`);
+  }
+
+  /** What the host's engine holds of the registers, in order. */
+  held(host: Host, start = '', end = '\x7f'): string[] {
+    const out: string[] = [];
+    host.engine.scan(registerKey(start), registerKey(end), (key, value) => {
+      out.push(`${Buffer.from(key.subarray(1))}=${Buffer.from(value)}`);
+      return true;
+    });
+    return out;
+  }
+
+  /** The process of a host ends, and another one opens its engine. */
+  restart(index: number, engine = this.hosts[index]!.engine): void {
+    this.hosts[index]!.store.close();
+    this.hosts[index] = new Host(this, index, engine);
+  }
+}

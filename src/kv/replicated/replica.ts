@@ -12,9 +12,9 @@ import type { Install } from './install.js';
 import type { LogLimits, RangeLog } from './log.js';
 import { Pending } from './pending.js';
 import type { Span } from './spans.js';
-import { NO_OUTCOME, type RangeState, WAITS } from './state.js';
+import type { RangeState } from './state.js';
 import type { Surroundings } from './transitions.js';
-import type { OutcomeSink, Turn } from './turn.js';
+import { NO_OUTCOME, type OutcomeSink, type Turn, WAITS } from './turn.js';
 
 export interface ReplicaLimits extends LogLimits {
   /** Bytes of entries that are kept for followers that lag; at this much, all but a quarter is compacted. */

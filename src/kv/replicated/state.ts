@@ -16,12 +16,7 @@ import {
 } from './descriptor.js';
 import { KNOWN, Sessions } from './sessions.js';
 import { applyTransition, type Surroundings } from './transitions.js';
-import type { Turn } from './turn.js';
-
-/** The entry cannot be applied yet; nothing was done. */
-export const WAITS = -1;
-/** Nobody proposed it. */
-export const NO_OUTCOME = -2;
+import { NO_OUTCOME, type Turn } from './turn.js';
 
 /**
  * What the applied entries of a range have made: its descriptor, the numbers of what was applied, and what its

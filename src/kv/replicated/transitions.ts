@@ -15,8 +15,8 @@ import {
   wantedConfiguration,
 } from './descriptor.js';
 import { localSpan } from './spans.js';
-import { type RangeState, WAITS } from './state.js';
-import type { Turn } from './turn.js';
+import type { RangeState } from './state.js';
+import { type Turn, WAITS } from './turn.js';
 
 /**
  * What ranges do to each other and to themselves, as applied entries. All of a step is in the transaction that marks

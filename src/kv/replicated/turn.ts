@@ -2,6 +2,11 @@ import { ByteWriter } from '../../base/bytes.js';
 import type { KvWriter } from '../engine.js';
 import type { Coprocessor } from '../range.js';
 
+/** Beside OUTCOME: the entry cannot be applied yet, and nothing was done. */
+export const WAITS = -1;
+/** Nobody proposed it. */
+export const NO_OUTCOME = -2;
+
 /** Who is told how what was asked on this store has ended. Called between turns, with nothing held. */
 export interface OutcomeSink {
   /** `outcome`: one of OUTCOME. The bytes are a view that is valid during the call. */

@@ -1,10 +1,11 @@
 import type { Env } from '../src/base/env.js';
-import type { Agent, AgentMember, AgentOutput, SharedMap } from '../src/overlay/agent.js';
+import type { AgentMember, AgentOutput } from '../src/overlay/agent.js';
 import { encodeAnnouncement } from '../src/rpc/announcement.js';
 import type { Handlers } from '../src/rpc/handler.js';
 import { type AgentHost, Rpc } from '../src/rpc/rpc.js';
 import { bidiStream, defineService, opaque, pipeline, unary } from '../src/rpc/service.js';
 import type { RpcTransport } from '../src/rpc/transport.js';
+import { MuteAgent } from '../test/rpc/mute-agent.js';
 import { CHUNK_BYTES } from './rpc-scenarios.js';
 
 /** What is measured: bytes in, the same bytes out; and streams of chunks that somebody throws away. */
@@ -40,13 +41,12 @@ export const handlers: Handlers<Bench> = {
 };
 
 /** An agent of one member, who is known from the start, or registers here. */
-class SmallAgent implements Agent {
-  readonly name: string;
+class SmallAgent extends MuteAgent {
   private known: readonly AgentMember[];
   private readonly tell: (output: AgentOutput) => void;
 
   constructor(name: string, known: readonly AgentMember[], tell: (output: AgentOutput) => void) {
-    this.name = name;
+    super(name);
     this.known = known;
     this.tell = tell;
   }
@@ -62,28 +62,6 @@ class SmallAgent implements Agent {
   }
 
   deregister(): void {}
-  hosts(): readonly number[] {
-    return [];
-  }
-  unicast(): 'no-such-member' {
-    return 'no-such-member';
-  }
-  multicast(): readonly number[] {
-    return [];
-  }
-  broadcast(): readonly number[] {
-    return [];
-  }
-  map(name: string): SharedMap {
-    return {
-      name,
-      get: () => undefined,
-      set: () => true,
-      delete: () => undefined,
-      keys: () => [][Symbol.iterator](),
-      ownerOf: () => undefined,
-    };
-  }
 }
 
 const SERVER_HOST = 1;

@@ -1,19 +1,19 @@
-import type { Agent, AgentMember, AgentOutput, SharedMap } from '../../src/overlay/agent.js';
+import type { AgentMember, AgentOutput, SharedMap } from '../../src/overlay/agent.js';
 import type { AgentHost } from '../../src/rpc/rpc.js';
+import { MuteAgent } from './mute-agent.js';
 import type { Node, World } from './world.js';
 
 type MemberChange = Extract<AgentOutput, { member: AgentMember }>['kind'];
 
 /** One node's view of one agent. */
-class AgentReplica implements Agent {
-  readonly name: string;
+class AgentReplica extends MuteAgent {
   readonly known = new Map<string, AgentMember>();
   readonly maps = new Map<string, MapReplica>();
   private readonly landscape: Landscape;
   private readonly node: Node;
 
   constructor(name: string, node: Node, landscape: Landscape) {
-    this.name = name;
+    super(name);
     this.node = node;
     this.landscape = landscape;
   }
@@ -53,23 +53,7 @@ class AgentReplica implements Agent {
     return [...this.known.values()];
   }
 
-  hosts(): readonly number[] {
-    return [];
-  }
-
-  unicast(): 'no-such-member' {
-    return 'no-such-member';
-  }
-
-  multicast(): readonly number[] {
-    return [];
-  }
-
-  broadcast(): readonly number[] {
-    return [];
-  }
-
-  map(name: string): MapReplica {
+  override map(name: string): MapReplica {
     let map = this.maps.get(name);
     if (map === undefined) {
       map = new MapReplica(name, change => this.landscape.spread(this.name, this.node, change), this);

@@ -1,9 +1,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Agent, AgentMember, AgentOutput, SharedMap } from '../../../src/overlay/agent.js';
+import type { AgentMember, AgentOutput } from '../../../src/overlay/agent.js';
 import { GrpcServer } from '../../../src/rpc/io/grpc-server.js';
 import { GrpcTransport } from '../../../src/rpc/io/grpc-transport.js';
 import { Rpc, type RunningServer } from '../../../src/rpc/rpc.js';
 import { bidiStream, defineService, opaque, pipeline, unary } from '../../../src/rpc/service.js';
+import { MuteAgent } from '../mute-agent.js';
 import { until } from '../transport-ends.js';
 
 /** The whole way, from a typed client to a handler, over real connections that break. */
@@ -22,37 +23,38 @@ class Square {
   tell(output: AgentOutput): void {
     for (const { rpc } of this.nodes) rpc.onAgentOutputs([output]);
   }
+}
 
-  agent(name: string, host: number): Agent {
-    const map = (mapName: string): SharedMap => ({
-      name: mapName,
-      get: () => undefined,
-      set: () => true,
-      delete: () => undefined,
-      keys: () => [][Symbol.iterator](),
-      ownerOf: () => undefined,
-    });
-    return {
-      name,
-      register: (member, metadata) => {
-        const joined = { host, name: member, metadata, hlc: this.members.length + 1 };
-        const at = this.members.findIndex(known => known.host === host && known.name === member);
-        if (at >= 0) this.members.splice(at, 1);
-        this.members.push(joined);
-        this.tell({ kind: at >= 0 ? 'member-updated' : 'member-joined', agent: name, member: joined });
-      },
-      deregister: member => {
-        const at = this.members.findIndex(known => known.host === host && known.name === member);
-        const [left] = at < 0 ? [] : this.members.splice(at, 1);
-        if (left !== undefined) this.tell({ kind: 'member-left', agent: name, member: left });
-      },
-      members: () => this.members,
-      hosts: () => [],
-      unicast: () => 'no-such-member',
-      multicast: () => [],
-      broadcast: () => [],
-      map,
-    };
+class SquareAgent extends MuteAgent {
+  private readonly square: Square;
+  private readonly host: number;
+
+  constructor(name: string, square: Square, host: number) {
+    super(name);
+    this.square = square;
+    this.host = host;
+  }
+
+  register(name: string, metadata: Uint8Array): void {
+    const left = this.take(name);
+    const member = { host: this.host, name, metadata, hlc: this.square.members.length + 1 };
+    this.square.members.push(member);
+    this.square.tell({ kind: left ? 'member-updated' : 'member-joined', agent: this.name, member });
+  }
+
+  deregister(name: string): void {
+    const member = this.take(name);
+    if (member !== undefined) this.square.tell({ kind: 'member-left', agent: this.name, member });
+  }
+
+  members(): readonly AgentMember[] {
+    return this.square.members;
+  }
+
+  private take(name: string): AgentMember | undefined {
+    const { members } = this.square;
+    const at = members.findIndex(known => known.host === this.host && known.name === name);
+    return at < 0 ? undefined : members.splice(at, 1)[0];
   }
 }
 
@@ -88,7 +90,7 @@ class Node {
         log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
       },
       transport: new GrpcTransport(),
-      overlay: { host: name => square.agent(name, host), unhost: () => undefined },
+      overlay: { host: name => new SquareAgent(name, square, host), unhost: () => undefined },
       soon: queueMicrotask,
     });
     late.rpc = rpc;

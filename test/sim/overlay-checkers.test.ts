@@ -8,6 +8,9 @@ import { InLink } from '../../src/overlay/in-link.js';
 import { Links } from '../../src/overlay/links.js';
 import type { OverlayReady } from '../../src/overlay/overlay.js';
 import { Registry } from '../../src/overlay/registry.js';
+import { Directory } from '../../src/rpc/directory.js';
+import { Links as RpcLinks } from '../../src/rpc/link.js';
+import { Directives } from '../../src/rpc/traffic.js';
 import type { Underlay } from '../../src/underlay/underlay.js';
 import { Mail } from './overlay-mail.js';
 import { Riders } from './overlay-riders.js';
@@ -143,8 +146,41 @@ describe('the checkers of the overlay find', () => {
       /no agreement/,
     ],
     [
+      'servers of dead hosts in a list',
+      'move',
+      () => {
+        const onMember = Directory.prototype.onMember;
+        vi.spyOn(Directory.prototype, 'onMember').mockImplementation(function (
+          this: Directory,
+          kind,
+          member,
+        ) {
+          if (kind !== 'member-left') onMember.call(this, kind, member);
+        });
+      },
+      /no agreement within .* services/s,
+    ],
+    [
+      'channels to servers that are gone',
+      'move',
+      () => void vi.spyOn(RpcLinks.prototype, 'release').mockImplementation(() => {}),
+      /channels for \d+ addresses/,
+    ],
+    [
+      'directives that do not reach all',
+      'move',
+      () => {
+        const set = Directives.prototype.set;
+        let count = 0;
+        vi.spyOn(Directives.prototype, 'set').mockImplementation(function (this: Directives, directive) {
+          return ++count % 5 === 0 || set.call(this, directive);
+        });
+      },
+      /no agreement within .* services/s,
+    ],
+    [
       'entries of hosts long gone',
-      'kill-tenth',
+      'move',
       () =>
         void vi.spyOn(Absentees.prototype, 'takeDue').mockImplementation(function (this: Absentees) {
           this.nextMs = Number.POSITIVE_INFINITY;

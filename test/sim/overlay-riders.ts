@@ -6,6 +6,7 @@ import type { HostId } from '../../src/underlay/message.js';
 import type { Ready, Underlay } from '../../src/underlay/underlay.js';
 import { Mail } from './overlay-mail.js';
 import { AGENTS, type AgentName, Rider } from './overlay-rider.js';
+import { Services } from './overlay-services.js';
 import type { SeededRandom } from './random.js';
 import { fail } from './underlay-checkers.js';
 import type { SimHost, Upper } from './underlay-host.js';
@@ -13,10 +14,12 @@ import type { Cluster, Seat } from './underlay-world.js';
 
 /** An overlay whose lists are counted together with those of the underlay that it stands on. */
 class SimOverlay extends Overlay {
+  readonly surroundings: Env;
   readonly #below: Underlay;
 
   constructor(underlay: Underlay, env: Env, clock: HybridClock) {
     super({ underlay, env, clock });
+    this.surroundings = env;
     this.#below = underlay;
   }
 
@@ -36,6 +39,8 @@ const MURKY_MS = 30_000;
 export class Riders implements Upper {
   readonly mail = new Mail();
   readonly riders = new Map<HostId, Rider>();
+  /** By host; none when idle. */
+  readonly services = new Map<HostId, Services>();
   /** Nothing is done any more; what was done goes round. */
   isCalm = false;
   isIdle = false;
@@ -71,14 +76,23 @@ export class Riders implements Upper {
     });
     this.riders.set(host.options.id, rider);
     for (const name of AGENTS) rider.carry(name);
+    if (!this.isIdle) this.serve(host, overlay, label);
     this.cluster.drive(seat);
     if (!this.isIdle) this.plan(host, rider);
+  }
+
+  private serve(host: SimHost, overlay: SimOverlay, label: string): void {
+    const { world } = this.cluster;
+    const seat = this.seatOf(host);
+    const drive = () => world.after(0, () => seat.host === host && this.cluster.drive(seat));
+    this.services.set(host.options.id, new Services(overlay, overlay.surroundings, label, drive));
   }
 
   turn(host: SimHost, ready: Ready): void {
     const { agents } = ready as OverlayReady;
     for (const output of agents) this.trace(host, output);
     this.riders.get(host.options.id)?.onTurn(agents, id => this.isReachable(host, id));
+    this.services.get(host.options.id)?.onTurn(agents);
   }
 
   /** Whether registrations of the host `id` have had a way to `host` for a while. */
@@ -124,6 +138,7 @@ export class Riders implements Upper {
       if (seat.host !== host || this.isCalm) return;
       if (!seat.node.isPaused && !seat.isOut) {
         rider.act();
+        if (this.random.chance(0.1)) this.services.get(host.options.id)?.act(this.random);
         cluster.drive(seat);
       }
       this.plan(host, rider);
@@ -140,11 +155,12 @@ export class Riders implements Upper {
   // -- What must hold ----------------------------------------------------------------------------------------
 
   /** Hosts that are expected to see each other, with the agent. */
-  private groups(name: AgentName): Rider[][] {
+  private groups(name?: AgentName): Rider[][] {
     const groups = new Map<string, Rider[]>();
     for (const seat of this.cluster.seats) {
       const rider = seat.host === undefined ? undefined : this.riders.get(seat.host.options.id);
-      if (rider === undefined || !this.cluster.isExpected(seat) || !rider.carried.has(name)) continue;
+      if (rider === undefined || !this.cluster.isExpected(seat)) continue;
+      if (name !== undefined && !rider.carried.has(name)) continue;
       const group = `${seat.part} ${seat.environment}`;
       groups.set(group, [...(groups.get(group) ?? []), rider]);
     }
@@ -165,6 +181,20 @@ export class Riders implements Upper {
           if (missing !== undefined) return `${rider.label} ${name}: "${missing}" is not as registered`;
           if (rider.picture(name) !== picture) return `${name}: ${difference(first!, rider, name)}`;
         }
+      }
+    }
+    return this.services.size === 0 ? undefined : this.disagreementOnServices();
+  }
+
+  private disagreementOnServices(): string | undefined {
+    for (const group of this.groups()) {
+      const [first, ...others] = group.map(({ id, label }) => ({ label, services: this.services.get(id)! }));
+      const picture = first!.services.picture();
+      for (const { label, services } of [first!, ...others]) {
+        const fault = services.fault();
+        if (fault !== undefined) return `${label}, services: ${fault}`;
+        if (services.picture() !== picture)
+          return `services: ${first!.label} knows\n${picture}\n${label}\n${services.picture()}`;
       }
     }
     return undefined;

@@ -59,5 +59,5 @@ export const ENTRY_OVERHEAD_BYTES = 32;
  */
 export function leaseMs({ electionTimeoutMinMs, clockDriftMax }: RaftTiming): number {
   if (clockDriftMax === undefined) return 0;
-  return (electionTimeoutMinMs * (1 - clockDriftMax)) / (1 + clockDriftMax);
+  return Math.floor((electionTimeoutMinMs * (1 - clockDriftMax)) / (1 + clockDriftMax));
 }

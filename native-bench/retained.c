@@ -18,9 +18,9 @@ static struct {
   struct client *clients, reader;
   enum phase phase;
   uint32_t *next, *in_flight; /* by publisher: the next topic to set, packets not yet acknowledged */
-  uint32_t acked, received, refused;
+  uint32_t acked, received, refused, cleared;
   uint64_t duplicates, stray, not_retained;
-  struct flow seen;
+  struct flow seen, gone;
   bool sending;
 } retaining;
 
@@ -58,8 +58,32 @@ static void on_acked(struct client *client, enum mqtt_type type, uint16_t id, ui
   if (reason >= 0x80) retaining.refused++;
 }
 
+/* The number in a topic of this run, or UINT32_MAX. */
+static uint32_t topic_number(const struct mqtt_publish *publish) {
+  const struct options *o = retaining.options;
+  char text[64];
+  uint32_t run_id, number;
+  if (publish->topic_length >= sizeof text) return UINT32_MAX;
+  memcpy(text, publish->topic, publish->topic_length);
+  text[publish->topic_length] = 0;
+  if (sscanf(text, "r/%8x/%u", &run_id, &number) != 2) return UINT32_MAX;
+  return run_id == o->run_id && number < o->retained ? number : UINT32_MAX;
+}
+
+/* The reader's subscription is still there when the topics are cleared, so it is sent the empty messages that do it. */
+static void on_cleared(const struct mqtt_publish *publish) {
+  uint32_t number = topic_number(publish);
+  if (publish->payload_length > 0 || publish->retain || number == UINT32_MAX) retaining.stray++;
+  else if (flow_record(&retaining.gone, number) == FLOW_DUPLICATE) retaining.duplicates++;
+  else retaining.cleared++;
+}
+
 static void on_publish(struct client *client, const struct mqtt_publish *publish) {
   (void)client;
+  if (retaining.phase == PHASE_CLEAR) {
+    on_cleared(publish);
+    return;
+  }
   struct stamp stamp;
   if (publish->payload_length != retaining.options->payload) {
     retaining.stray++;
@@ -90,22 +114,29 @@ static double publish_all(enum phase phase) {
   return (double)(clock_ns() - from_ns) / (double)NANOSECONDS;
 }
 
-/* Subscribes and waits until all have come, or none has for the drain time. */
+/* Waits until all have come, or none has for the drain time; returns the seconds until the last one came. */
+static double await_all(const uint32_t *count, uint64_t from_ns) {
+  const struct options *o = retaining.options;
+  uint64_t moved_ns = from_ns;
+  uint32_t last = 0;
+  while (*count < o->retained) {
+    loop_turn(&retaining.loop, retaining.loop.now_ns + NANOSECONDS / 10);
+    if (*count != last) moved_ns = retaining.loop.now_ns;
+    last = *count;
+    if (retaining.loop.now_ns > moved_ns + (uint64_t)(o->drain_s * (double)NANOSECONDS)) break;
+  }
+  return (double)(moved_ns - from_ns) / (double)NANOSECONDS;
+}
+
+/* Subscribes and takes all. */
 static double read_all(void) {
   const struct options *o = retaining.options;
   char filter[64];
   snprintf(filter, sizeof filter, "r/%08x/+", o->run_id);
   retaining.phase = PHASE_READ;
-  uint64_t from_ns = clock_ns(), moved_ns = from_ns;
-  uint32_t last = 0;
+  uint64_t from_ns = clock_ns();
   client_subscribe(&retaining.reader, 1, filter, o->subscriber_qos);
-  while (retaining.received < o->retained) {
-    loop_turn(&retaining.loop, retaining.loop.now_ns + NANOSECONDS / 10);
-    if (retaining.received != last) moved_ns = retaining.loop.now_ns;
-    last = retaining.received;
-    if (retaining.loop.now_ns > moved_ns + (uint64_t)(o->drain_s * (double)NANOSECONDS)) break;
-  }
-  return (double)(moved_ns - from_ns) / (double)NANOSECONDS;
+  return await_all(&retaining.received, from_ns);
 }
 
 void retained_run(const struct options *options) {
@@ -122,6 +153,7 @@ void retained_run(const struct options *options) {
   double set_s = publish_all(PHASE_SET), read_s = read_all();
   usage_end(&usage, options, set_s + read_s);
   double clear_s = publish_all(PHASE_CLEAR);
+  await_all(&retaining.cleared, clock_ns());
 
   report_begin(options);
   report_count("retained", options->retained);
@@ -132,6 +164,7 @@ void retained_run(const struct options *options) {
   report_open("accounts");
   report_count("received", retaining.received);
   report_count("lost", options->retained - retaining.received);
+  report_count("clearsReceived", retaining.cleared);
   report_count("duplicates", retaining.duplicates);
   report_count("stray", retaining.stray);
   report_count("withoutRetainFlag", retaining.not_retained);

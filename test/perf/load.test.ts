@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { createServer, type Server } from 'node:net';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import path from 'node:path';
 import mqtt, { type Packet } from 'mqtt-packet';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -15,6 +15,7 @@ interface Accounts {
   disordered: number;
   stray: number;
   unacknowledged: number;
+  clearsReceived?: number;
 }
 
 /** What the relay below did to messages on their way to subscribers. */
@@ -64,6 +65,36 @@ function relay(mischief: Mischief, done: Done): Server {
         send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] });
       } else if (packet.cmd === 'publish') {
         forward(packet.payload, packet.topic);
+        send({ cmd: 'puback', messageId: packet.messageId! });
+      }
+    });
+    socket.on('data', data => parser.parse(data));
+  });
+}
+
+/** A broker that keeps retained messages for one reader, who is sent a message of somebody else's besides. */
+function retainer(): Server {
+  const kept = new Map<string, Buffer | string>();
+  let reader: ((packet: Packet) => void) | undefined;
+  const message = (topic: string, payload: Buffer | string, retain: boolean): Packet => {
+    return { cmd: 'publish', topic, payload, qos: 0, dup: false, retain };
+  };
+  return createServer(socket => {
+    socket.on('error', () => socket.destroy());
+    const parser = mqtt.parser({ protocolVersion: 4 });
+    const send = (packet: Packet) => socket.write(mqtt.generate(packet));
+    parser.on('packet', packet => {
+      if (packet.cmd === 'connect') send({ cmd: 'connack', returnCode: 0, sessionPresent: false });
+      else if (packet.cmd === 'subscribe') {
+        send({ cmd: 'suback', messageId: packet.messageId!, granted: [1] });
+        for (const [topic, payload] of kept) send(message(topic, payload, true));
+        reader = send;
+      } else if (packet.cmd === 'publish') {
+        if (packet.payload.length > 0) kept.set(packet.topic, packet.payload);
+        else if (kept.delete(packet.topic)) {
+          if (kept.size === 0) reader?.(message('r/none/1', '', false));
+          reader?.(message(packet.topic, '', false));
+        }
         send({ cmd: 'puback', messageId: packet.messageId! });
       }
     });
@@ -139,5 +170,14 @@ describe.skipIf(!compiler)('the load generator', () => {
     expect(accounts.duplicates).toBe(done.repeated);
     expect(accounts.disordered).toBe(done.overtaken);
     expect(accounts.received).toBe(accounts.sent - accounts.lost + accounts.duplicates);
+  });
+
+  it('tells the empty messages that clear retained ones from those of strangers', async () => {
+    server = retainer();
+    await new Promise<void>(resolve => server!.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const to = ['--port', String(port), '--drain', '1'];
+    const { accounts } = await run(['retained', '--retained', '300', '-P', '3', '--qos', '1', ...to]);
+    expect(accounts).toMatchObject({ received: 300, clearsReceived: 300, lost: 0, duplicates: 0, stray: 1 });
   });
 });

@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import { generate } from 'mqtt-packet';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Broker, type BrokerOptions } from './harness.js';
 import type { TestClient } from './test-client.js';
@@ -37,6 +38,31 @@ describe('routing', () => {
       expect(message.qos).toBe(2);
       expect([...message.properties.subscriptionIdentifier].sort()).toEqual([7, 9]);
     }
+  });
+
+  it('takes what a transport gathered into the turn that ends, and asks for no other', () => {
+    open();
+    const subscriber = broker.connect({ version: 4 });
+    subscriber.subscribe('t');
+    const publisher = broker.connect({ version: 4 });
+    publisher.publish('t', 'warm', { qos: 1 });
+    subscriber.messages();
+    const packet = generate({ cmd: 'publish', topic: 't', payload: 'x', qos: 0, dup: false, retain: false });
+    const { handler } = publisher.peer;
+    let asked = 0;
+    handler!.onGathering({
+      deliverGathered: () => {
+        asked++;
+        const start = handler!.memory.take(packet, packet.length);
+        handler!.onData(handler!.memory.bytes, start, start + packet.length);
+      },
+    });
+    expect(asked).toBe(0);
+    broker.turn(1);
+    expect(asked).toBe(1);
+    expect(subscriber.receive()).toEqual(['x']);
+    broker.pump();
+    expect(asked).toBe(1);
   });
 
   it('keeps up to 255 identifiers for a persistent session, however many filters match', () => {

@@ -1,5 +1,5 @@
 import { environmentHash } from '../../src/underlay/environment.js';
-import type { HostId, HostRecord, Message, Path } from '../../src/underlay/message.js';
+import type { Address, HostId, HostRecord, Message, Path } from '../../src/underlay/message.js';
 import { DEFAULT_TIMING } from '../../src/underlay/timing.js';
 import { type HostEvent, Underlay } from '../../src/underlay/underlay.js';
 import { type LogLine, seededRandom } from './loop.js';
@@ -65,6 +65,8 @@ export class Desk {
   /** What it said since this was last taken: `b -> ping b` for a datagram, `b => …` for the stream. */
   private said: string[] = [];
   private events: string[] = [];
+  /** Where messages about the host map went. */
+  readonly compared = new Set<Address>();
 
   constructor(seed = 1, environment = 'test') {
     const log = {
@@ -179,7 +181,10 @@ export class Desk {
     for (const { to, path, messages } of sends) {
       for (const message of messages) {
         if (message.kind === 'ping' || message.kind === 'ping-request') this.sequence = message.sequence;
-        if (message.kind === 'crdt') continue;
+        if (message.kind === 'crdt') {
+          this.compared.add(to);
+          continue;
+        }
         this.said.push(`${to.replace(':4800', '')} ${path === 'stream' ? '=>' : '->'} ${words(message)}`);
       }
     }

@@ -274,6 +274,7 @@ describe('a host that was not awake', () => {
     desk.nowMs += 60_000;
     desk.machine.tick();
     desk.collect();
+    desk.run(2_500);
     expect(desk.view()).toContain('(b@0)');
     desk.hear('b', { kind: 'alive', record: record('b', { incarnation: 1 }) });
     expect(desk.view()).toContain('b@1');

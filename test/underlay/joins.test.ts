@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { meshNeighbours } from '../../src/crdt/mesh.js';
 import { environmentHash } from '../../src/underlay/environment.js';
 import type { GoneReason, Message } from '../../src/underlay/message.js';
 import { Desk, record } from './desk.js';
@@ -29,6 +30,23 @@ describe('joins', () => {
     expect(said).toEqual(expect.arrayContaining(['d -> alive b@0', 'd -> alive c@0']));
     desk.hear('d', join('d', { reply: false, expected: 1 }));
     expect(desk.take().filter(line => line.includes('join'))).toEqual([]);
+  });
+
+  it('make both compare their maps at once, neighbours in the mesh or not', () => {
+    const desk = new Desk().know('b');
+    const others = Array.from({ length: 100 }, (_, at) =>
+      record('c', { id: 1_000 + at, name: `x${at}`, address: `x${at}:1` }),
+    );
+    for (const other of others) desk.hear('b', { kind: 'alive', record: other });
+    const neighbours = meshNeighbours([1, B, ...others.map(({ id }) => id)], 1);
+    const stranger = others.find(({ id }) => !neighbours.includes(id))!;
+    const renewed = { ...stranger, incarnation: 1 };
+    desk.run(60_000);
+    expect(desk.compared.has(stranger.address)).toBe(false);
+    desk
+      .packet(renewed, [{ ...(join('c') as Extract<Message, { kind: 'join' }>), record: renewed }])
+      .run(1_000);
+    expect(desk.compared.has(stranger.address)).toBe(true);
   });
 
   it('by stream are answered by stream, to the advertised address', () => {

@@ -45,6 +45,23 @@ describe('accounts of a host (SWIM, section 4.2)', () => {
     expect(desk.take().filter(line => line.includes('alive e'))).toEqual([]);
   });
 
+  it('a rumour rides in the space that is left in an answer', () => {
+    const desk = known();
+    desk.hear('d', alive({}, 'e'));
+    desk.take();
+    desk.hear('b', { kind: 'ping', sequence: 9, target: 1, suspected: -1 });
+    expect(desk.take()).toEqual(expect.arrayContaining(['b -> ack a', 'b -> alive e@0']));
+  });
+
+  it('this host renews itself when its record has vanished from the host map', () => {
+    const desk = known();
+    const dropped = [1, 1, 1];
+    desk.hear('d', { kind: 'crdt', map: '', message: { kind: 'delta', seq: 2, entries: [], dropped } });
+    expect(desk.machine.self.incarnation).toBe(1);
+    desk.run(1_000);
+    expect(desk.take()).toContain('b -> alive a@1');
+  });
+
   it('this host contradicts what is said of itself, at the incarnation that was claimed and one more', () => {
     const desk = known();
     desk.hear('d', { kind: 'suspect', id: 1, incarnation: 7, by: 3 });

@@ -428,10 +428,16 @@ export class InboxService implements Service {
     }
   }
 
-  /** Detaches what a crash left attached. To be asked for at start, before any other request. */
-  start(nowMs: number): void {
+  /** Detaches what a crash left attached, before any other request; `tellRoutes`: dist has lost those of all. */
+  start(nowMs: number, tellRoutes = false): void {
     this.nowMs = nowMs;
-    this.host.enqueue(OWN_COMMAND, this.command.reset().u8(INBOX_COMMAND.DETACH_ALL).u53(nowMs).copy());
+    this.command.reset().u8(INBOX_COMMAND.DETACH_ALL).u53(nowMs);
+    this.host.enqueue(OWN_COMMAND, this.command.u8(Number(tellRoutes)).copy());
+  }
+
+  /** Whether dist is known to have the routes of all sessions that nobody is attached to. */
+  get routesSettled(): boolean {
+    return this.settlements.none;
   }
 
   answered(peer: number, callId: number, body: ByteReader, out: FrameBatch): boolean {

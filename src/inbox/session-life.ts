@@ -11,6 +11,8 @@ import type { Sessions } from './sessions.js';
 export const COLLECT_MAX = 64;
 /** After a crash of the store alone, owners have this long to attach again before wills without delay are due. */
 export const REATTACH_GRACE_MS = 3000;
+/** In the place of a change's number; those of owners begin at 1. */
+const ALL_ROUTES = 0;
 
 /** How sessions begin, are left, and end; their wills. */
 export class SessionLife {
@@ -298,8 +300,29 @@ export class SessionLife {
     this.sessions.touch(session);
   }
 
+  /** Dist has lost all routes: every session is to tell its own again. */
+  private doubtAll(writer: KvWriter): void {
+    const sessions: Session[] = [];
+    writer.scan(Uint8Array.of(SERVICE.INBOX), Uint8Array.of(SERVICE.INBOX + 1), (key, value) => {
+      const at = kindAt(key);
+      if (key[at] !== KIND.SESSION) return true;
+      const session = new Session(utf8(key, 1, at - 1), utf8(key, at + 1));
+      sessions.push(session.read(this.sessions.reader.over(value)));
+      return true;
+    });
+    for (const session of sessions) {
+      const { tenant, instance } = session;
+      const subscriptions = this.sessions.subscriptions(session, writer);
+      if (subscriptions.length === 0) continue;
+      const value = this.sessions.value.reset().u32(subscriptions.length);
+      for (const { filter } of subscriptions) value.text(filter);
+      writer.put(this.sessions.keys.change(tenant, instance, ALL_ROUTES), value.view());
+    }
+  }
+
   detachAll(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
     const nowMs = input.u53();
+    if (input.u8() === 1) this.doubtAll(writer);
     const attached: Session[] = [];
     const inDoubt: Named[] = [];
     const unsettled = new Map<number, string>();

@@ -67,6 +67,11 @@ export class Settlements {
     this.host = host;
   }
 
+  /** Whether no session waits. */
+  get none(): boolean {
+    return this.doubts.size === 0;
+  }
+
   // -- in the turn -------------------------------------------------------------------------------------------
 
   /** A session's routes are in doubt; `peer` is the thread to ask, or one of {@link ASK}. */

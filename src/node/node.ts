@@ -13,7 +13,7 @@
  *   listener-watch.ts, descriptors.ts  how many clients may come, and who is told when they may not
  *   metrics-server.ts, sys-topics.ts, vitals.ts, ring-metrics.ts   what can be watched
  *
- * Main thread: the lock on the data directory, the worker threads, the session directory, the cluster, metrics, `$SYS`.
+ * Main thread: the data directory's lock and lineage, worker threads, the session directory, the cluster, metrics, `$SYS`.
  * Worker threads, in the mesh by index: main 0, then mqtt, match and apply threads. It starts from the bottom (stores,
  * then the cluster, then mqtt threads, then their listeners), and stops from the top: clients are sent away, then the
  * other hosts hear a goodbye.
@@ -48,6 +48,7 @@ import {
 } from '../base/metrics.js';
 import { type Closable, Scope } from '../base/scope.js';
 import { DataDir } from '../kv/io/data-dir.js';
+import { Lineage } from '../kv/io/lineage.js';
 import { admissionMemory, vacate } from '../mqtt/admission.js';
 import { openSharedPort, type SharedPort } from '../mqtt/io/shared-port.js';
 import type { Links } from '../mqtt/router.js';
@@ -131,6 +132,8 @@ class Node {
   private readonly down = new Set<string>();
   private opened: readonly Opened[] = [];
   private readonly shared = new Map<ListenerKind, SharedPort>();
+  /** The apply thread is to have all routes told to the match thread again. */
+  private remaking = false;
   private ready = false;
   private stopping: Promise<void> | undefined;
   private cluster: Cluster | undefined;
@@ -156,6 +159,7 @@ class Node {
   async start(): Promise<RunningNode> {
     const { config, scope, log } = this;
     scope.own(new DataDir(config.node.dataDir));
+    const lineage = scope.own(new Lineage(config.node.dataDir, 'apply-0', 'match-0'));
     const clock = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
     const env = { clock, log, random: { u32: () => randomBytes(4).readUInt32LE(0) } };
     // Read once here, so that a bad file is one error and not one per thread.
@@ -172,11 +176,15 @@ class Node {
     this.open('mqtt', this.plan.mqtt, 1);
     this.open('match', this.plan.match, 1 + this.plan.mqtt);
     this.open('apply', this.plan.apply, 1 + this.plan.mqtt + this.plan.match);
+    const settled = lineage.remake ? this.remakeRoutes() : undefined;
     await Promise.all(this.with('match', 'apply').map(thread => this.launch(thread)));
+    lineage.begun();
+    this.remaking = false;
     await cluster?.start();
     if (config.admin.enabled === true) await this.openAdmin();
     this.limitConnections();
     await Promise.all(this.with('mqtt').map(thread => this.launch(thread)));
+    if (settled !== undefined) await this.unlessDead(settled);
     await this.openShared();
     for (const thread of this.with('mqtt')) this.opened = await this.listen(thread);
     scope.own(this.startSys());
@@ -233,7 +241,31 @@ class Node {
     if (thread.role === 'mqtt')
       return { config, hashSeed, part, cpu, admission: this.admission, links: this.linksOf(thread.index) };
     const mqttPeers = this.with('mqtt').map(({ peer }) => peer);
-    return { config, hashSeed, part, cpu, role: thread.role, index: thread.index, mqttPeers };
+    const tellRoutes = this.remaking;
+    return { config, hashSeed, part, cpu, role: thread.role, index: thread.index, mqttPeers, tellRoutes };
+  }
+
+  /** Resolves when the match thread has all routes; before, a message for a session may not find it. */
+  private remakeRoutes(): Promise<void> {
+    const { dataDir } = this.config.node;
+    this.log.warn(
+      { dataDir },
+      'match-0 is not of one age with apply-0: its routes are made again from there',
+    );
+    this.remaking = true;
+    const [apply] = this.with('apply');
+    return new Promise(resolve => {
+      apply!.onReport = report => report.kind === 'routes-settled' && resolve();
+    });
+  }
+
+  /** Waits for something that never comes when a thread dies. */
+  private async unlessDead(settled: Promise<void>): Promise<void> {
+    const deaths = this.threads.map(async ({ name, ended }) => {
+      await ended;
+      throw new Error(`thread ${name} ended before the node was ready`);
+    });
+    await Promise.race([settled, ...deaths]);
   }
 
   private linksOf(shard: number): Links {

@@ -56,6 +56,8 @@ export interface StoreWorkerInput {
   readonly hashSeed: number;
   /** CPU to bind the thread to; -1 for none. */
   readonly cpu: number;
+  /** apply: the match thread has lost its routes, all sessions are to tell theirs again; see `routes-settled`. */
+  readonly tellRoutes: boolean;
   /** Control: {@link StoreControl} in, {@link StoreReport} out. */
   readonly port: MessagePort;
 }
@@ -71,6 +73,8 @@ export type StoreControl =
 export type StoreReport =
   /** The database is open and requests are served. */
   | { readonly kind: 'ready' }
+  /** Once, where `tellRoutes` was asked for: the match thread has the routes of all sessions. */
+  | { readonly kind: 'routes-settled' }
   | {
       readonly kind: 'log';
       readonly level: 'info' | 'warn';
@@ -156,6 +160,7 @@ class StoreWorker {
   private readonly timer: NodeJS.Timeout;
   private readonly vitals: Closable;
   private inbox: InboxService | undefined;
+  private tellsRoutes: boolean;
   private failed = false;
   private gauges: () => void = () => undefined;
   private stop: () => void = () => undefined;
@@ -164,6 +169,7 @@ class StoreWorker {
   constructor(input: StoreWorkerInput) {
     const { config, role, index } = input;
     this.port = input.port;
+    this.tellsRoutes = input.tellRoutes;
     this.counters = new CounterBlock(input.metrics);
     this.stopped = new Promise((resolve, reject) => {
       this.stop = resolve;
@@ -216,7 +222,7 @@ class StoreWorker {
     };
   }
 
-  private addInboxAndRetain({ config: { limits }, mqttPeers }: StoreWorkerInput): void {
+  private addInboxAndRetain({ config: { limits }, mqttPeers, tellRoutes }: StoreWorkerInput): void {
     const inboxCoprocessor = new InboxCoprocessor(FIRST_RANGE_ID, limits);
     const inbox = new InboxService(
       rangeOf(SERVICE.INBOX, inboxCoprocessor),
@@ -240,7 +246,7 @@ class StoreWorker {
     );
     this.store.add(inbox);
     this.store.add(retain);
-    inbox.start(Date.now());
+    inbox.start(Date.now(), tellRoutes);
     this.inbox = inbox;
     this.gauges = () => {
       this.counters.values[RETAINED] = retain.messages;
@@ -284,6 +290,10 @@ class StoreWorker {
     } catch (error) {
       this.fail(error);
       return;
+    }
+    if (this.tellsRoutes && this.inbox?.routesSettled) {
+      this.tellsRoutes = false;
+      post(this.port, { kind: 'routes-settled' });
     }
     this.gauges();
     sampleRings(this.mesh, this.counters);

@@ -69,3 +69,33 @@ describe('changes of subscriptions', () => {
     expect(settleRoutes(store)).toEqual([{ instance, gone: ['a/#', 'b'], kept: [] }]);
   });
 });
+
+describe('when dist has lost all routes', () => {
+  const TWO = { filter: '$share/g/b', options: 2, subscriptionId: 0 };
+
+  it('every session tells its own again, though the process dies meanwhile', () => {
+    const former = new StoreHarness();
+    attach(former, { clientId: 'none' });
+    const { instance } = attach(former, { clientId: 'c' });
+    settle(former, instance, subscribe(former, instance, ONE, TWO).change);
+    settle(former, instance, unsubscribe(former, instance, 'x', ONE.filter).change);
+    settle(former, instance, subscribe(former, instance, { ...ONE, options: 2 }).change);
+    detach(former, instance);
+    expect(settleRoutes(former)).toEqual([]);
+
+    const killed = new StoreHarness({ engine: former.engine });
+    killed.inbox.start(9000, true);
+    killed.store.endTurn();
+    expect(killed.inbox.routesSettled).toBe(false);
+
+    const store = new StoreHarness({ engine: former.engine });
+    store.inbox.start(9000);
+    store.store.endTurn();
+    const waiting = store.ask(1, OP.INBOX_ATTACH, writer => writeAttach(writer, { clientId: 'c' }));
+    tick(store, 10_000);
+    expect([store.inbox.routesSettled, store.reply(waiting)]).toEqual([false, undefined]);
+    expect(settleRoutes(store)).toEqual([{ instance, gone: [], kept: [TWO, { ...ONE, options: 2 }] }]);
+    expect(store.inbox.routesSettled).toBe(true);
+    expect(readAttached(store.reply(waiting)!)).toMatchObject({ instance, present: true });
+  });
+});

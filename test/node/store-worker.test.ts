@@ -50,6 +50,7 @@ class Node {
         metrics: this.counters[i]!.memory,
         hashSeed: 1,
         cpu: -1,
+        tellRoutes: false,
         port: port2,
       });
       this.runs.push(run);
@@ -126,6 +127,7 @@ describe('store workers', () => {
       metrics: new CounterBlock().memory,
       hashSeed: 1,
       cpu: -1,
+      tellRoutes: false,
       port: port2,
     });
     await expect(run).rejects.toMatchObject({ code: 'SHOAL_DATA_DIR_UNUSABLE' });
@@ -146,6 +148,7 @@ describe('store workers', () => {
       metrics: new CounterBlock().memory,
       hashSeed: 1,
       cpu: -1,
+      tellRoutes: false,
       port: port2,
     });
     port1.postMessage({ kind: 'stop' });

@@ -310,6 +310,11 @@ export class Core {
     );
   }
 
+  get hasQuorumWithoutGone(): boolean {
+    const { current } = this.log.configurations;
+    return quorumReached(current, id => (this.progress.get(id)!.isGone ? 0 : 1)) > 0;
+  }
+
   /** When a quorum was last heard, each at that time or later. */
   quorumHeardMs(): number {
     return quorumReached(this.log.configurations.current, id =>

@@ -154,7 +154,7 @@ export class RaftLog {
    */
   lastNotAbove(index: number, term: number): number {
     let at = Math.min(index, this.lastIndex);
-    while (at > this.snapshotIndex && this.term(at)! > term) at--;
+    while (at > this.snapshotIndex && (this.term(at) ?? 0) > term) at--;
     return at;
   }
 

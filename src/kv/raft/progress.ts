@@ -19,6 +19,8 @@ export class Progress {
   next: number;
   /** When it last said anything. */
   heardMs: number;
+  /** The transport cannot reach it, and nothing came from it since: a quiet group does not wait for it. */
+  isGone = false;
   /** The last heartbeat round it answered, and when that was sent. */
   ackedRound = 0;
   ackedSentMs = Number.NEGATIVE_INFINITY;
@@ -40,6 +42,11 @@ export class Progress {
     this.id = id;
     this.next = next;
     this.heardMs = nowMs;
+  }
+
+  heard(nowMs: number): void {
+    this.heardMs = nowMs;
+    this.isGone = false;
   }
 
   get windowMessages(): number {

@@ -6,7 +6,8 @@ import { MESSAGE } from './message.js';
  * Lets a group without work fall silent: nothing is sent and no timer runs until something comes. A leader does so
  * when all replicas have all there is and have answered its last heartbeat, so that nothing is under way; it tells
  * them, and who does not agree says so. Silence is no sign of death then: the driver tells of dead stores
- * (`Raft.unreachable`).
+ * (`Raft.unreachable`). For a replica on a dead store nobody waits, as long as there is a quorum without it; it gets what
+ * it lacks when the driver says that it is back (`Raft.reachable`), or when it campaigns.
  */
 export function quiesceIfIdle(core: Core): void {
   const { log, timing } = core;
@@ -20,8 +21,9 @@ export function quiesceIfIdle(core: Core): void {
     core.waitingReads.length + core.confirmingReads.length === 0 &&
     !isJoint(log.configurations.current);
   if (!isIdle) return;
-  for (const { match, ackedRound } of core.followers)
-    if (match !== lastIndex || ackedRound !== core.round) return;
+  for (const { match, ackedRound, isGone } of core.followers)
+    if (!isGone && (match !== lastIndex || ackedRound !== core.round)) return;
+  if (!core.hasQuorumWithoutGone) return;
   const { id: from, term } = core;
   for (const { id: to } of core.followers)
     core.send({ kind: MESSAGE.HEARTBEAT, from, to, term, round: 0, commit: lastIndex, quiesce: true });

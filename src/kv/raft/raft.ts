@@ -374,10 +374,23 @@ export class Raft {
     const { core } = this;
     core.readClock();
     const follower = core.progress.get(id);
-    if (core.isLeader && follower?.feed === FEED.REPLICATE) follower.probe();
+    if (core.isLeader && follower !== undefined) {
+      follower.isGone = true;
+      if (follower.feed === FEED.REPLICATE) follower.probe();
+    }
     if (core.isLeader || core.leader !== id || !core.isQuiescent) return;
     wake(core);
     // The leader has had its time, but for what was vouched for; the random part stays, or all would stand at once.
     core.timerStartMs = Math.max(core.nowMs, core.loyalUntilMs) - core.timing.electionTimeoutMinMs;
+  }
+
+  /** The transport reaches a replica again that it could not. */
+  reachable(id: ReplicaId): void {
+    const { core } = this;
+    const follower = core.progress.get(id);
+    if (!core.isLeader || !follower?.isGone) return;
+    follower.isGone = false;
+    core.readClock();
+    if (core.isQuiescent) wake(core);
   }
 }

@@ -130,7 +130,7 @@ export function onAppend(core: Core, message: Append): void {
     return;
   }
   const hintIndex = log.lastNotAbove(previousIndex, previousTerm);
-  const hintTerm = log.term(hintIndex)!;
+  const hintTerm = log.term(hintIndex) ?? 0;
   const { id, term } = core;
   core.send(
     {
@@ -156,7 +156,7 @@ export function onAppendAnswer(core: Core, message: AppendAnswer): void {
   const follower = core.progress.get(message.from);
   if (!core.isLeader || !follower) return;
   const { log } = core;
-  follower.heardMs = core.nowMs;
+  follower.heard(core.nowMs);
   if (message.rejected > 0) {
     const { rejected, hintIndex, hintTerm } = message;
     if (rejected > log.lastIndex) return;
@@ -185,7 +185,7 @@ export function onHeartbeat(core: Core, { from, round, commit, quiesce }: Heartb
 export function onHeartbeatAnswer(core: Core, { from, round }: HeartbeatAnswer): void {
   const follower = core.progress.get(from);
   if (!core.isLeader || !follower) return;
-  follower.heardMs = core.nowMs;
+  follower.heard(core.nowMs);
   if (round > core.round) return;
   if (round > follower.ackedRound) {
     follower.ackedRound = round;

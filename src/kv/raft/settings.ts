@@ -34,7 +34,7 @@ export const RAFT_TIMING: RaftTiming = {
   tickMs: 100,
   heartbeatMs: 500,
   electionTimeoutMinMs: 1_500,
-  electionTimeoutMaxMs: 3_000,
+  electionTimeoutMaxMs: 2_500,
   clockDriftMax: 0.05,
   quiesceAfterMs: 3_000,
 };

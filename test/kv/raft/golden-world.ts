@@ -15,6 +15,9 @@ import {
 
 const ROUNDS_MAX = 200;
 
+/** Scripts count in ticks of these. */
+const TIMING = { ...RAFT_TIMING, electionTimeoutMaxMs: 3_000, quiesceAfterMs: 0 };
+
 type Command = (...words: string[]) => void;
 
 /**
@@ -35,7 +38,7 @@ type Command = (...words: string[]) => void;
  *     cut|mend A->B|->B|A->|all            from now on all is thrown away there
  *     keep|free A->B|->B|A->|all           from now on mail waits there
  *     stop ID   restart ID   hold ID   release ID     the last two: the disk takes its time
- *     save-state ID NAME   send-state FROM TO [NAME] [lost]   compact ID INDEX   unreachable ID OTHER
+ *     save-state ID NAME   send-state FROM TO [NAME] [lost]   compact ID INDEX   unreachable|reachable ID OTHER
  *     status   show-log ID   progress ID   mail
  */
 export class GoldenWorld {
@@ -46,7 +49,7 @@ export class GoldenWorld {
   private readonly kept = new Set<string>();
   private lines: string[] = [];
   private sequence = 0;
-  private settings = { timing: RAFT_TIMING, limits: RAFT_LIMITS };
+  private settings = { timing: TIMING, limits: RAFT_LIMITS };
   private readonly commands: Readonly<Record<string, Command>> = {
     'add-nodes': (count, ...options) => this.addNodes(Number(count), options),
     'add-node': id => this.addNode(Number(id), [], []),
@@ -113,6 +116,7 @@ export class GoldenWorld {
       raft.compacted(Number(index));
     },
     unreachable: (id, other) => this.node(id).raft.unreachable(Number(other)),
+    reachable: (id, other) => this.node(id).raft.reachable(Number(other)),
     status: () => {
       for (const node of this.nodes.values()) this.say(this.statusOf(node));
     },
@@ -165,7 +169,7 @@ export class GoldenWorld {
       options.filter(option => /^(?:voters|learners)=/.test(option)),
     );
     const given = numbers(options.filter(option => !/^(?:voters|learners)=/.test(option)));
-    const timing: Record<string, number | undefined> = { ...RAFT_TIMING, quiesceAfterMs: 0 };
+    const timing: Record<string, number | undefined> = { ...TIMING };
     const limits: Record<string, number> = { ...RAFT_LIMITS };
     for (const [name, value] of Object.entries(given)) {
       if (name in limits) limits[name] = value;

@@ -105,6 +105,7 @@ export function makeRpc(self: 1 | 2, transport: RpcTransport, serverAddress: str
     transport,
     overlay,
     soon: queueMicrotask,
+    later: run => void setImmediate(run),
   });
   setInterval(() => rpc.tick(), TICK_MS).unref();
   return rpc;

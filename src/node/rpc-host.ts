@@ -64,6 +64,7 @@ export class RpcHost implements Closable {
       transport: this.transport,
       overlay,
       soon: queueMicrotask,
+      later: run => void setImmediate(run),
       wake: dueMs => this.wake(dueMs),
       overlayUsed: () => this.tellOverlay(options),
     });

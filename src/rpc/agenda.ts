@@ -15,9 +15,14 @@ export interface Alarm extends Timed {
 export interface AgendaHooks {
   /** Calls `run` once, soon, with an empty stack: `queueMicrotask`, or the simulator's own queue. */
   soon(run: () => void): void;
+  /** The same after timers and I/O had their turn: `setImmediate`. Without it they wait as long as tasks are added. */
+  later?(run: () => void): void;
   /** The next deadline is now earlier than it was: arm a timer for it. */
   wake(dueMs: number): void;
 }
+
+/** Tasks after which timers and I/O get their turn: callers that ask again with each answer would never let them. */
+const TASKS_MAX = 10_000;
 
 /**
  * What is to be done later: at the end of the turn, or at a time of the monotonic clock. It owns no timer; whoever
@@ -29,9 +34,17 @@ export class Agenda {
   private readonly alarms = new DeadlineHeap<Alarm>();
   private readonly tasks = new Fifo<Task>();
   private isCalled = false;
+  /** Tasks that were run since timers and I/O had their turn for certain. */
+  private taken = 0;
   private readonly flush = (): void => {
     // What tasks add is done in the same turn: each call crosses a queue twice, and a turn in between would cost more.
-    for (let task = this.tasks.shift(); task !== undefined; task = this.tasks.shift()) task.run();
+    for (let task = this.tasks.shift(); task !== undefined; task = this.tasks.shift()) {
+      task.run();
+      if (++this.taken >= TASKS_MAX && this.tasks.length > 0) {
+        this.call();
+        return;
+      }
+    }
     this.isCalled = false;
   };
 
@@ -49,7 +62,15 @@ export class Agenda {
     this.tasks.push(task);
     if (this.isCalled) return;
     this.isCalled = true;
-    this.hooks.soon(this.flush);
+    this.call();
+  }
+
+  private call(): void {
+    const { hooks } = this;
+    const isLater = this.taken >= TASKS_MAX && hooks.later !== undefined;
+    if (this.taken >= TASKS_MAX) this.taken = 0;
+    if (isLater) hooks.later!(this.flush);
+    else hooks.soon(this.flush);
   }
 
   /** Sets the alarm, or moves it. */

@@ -18,7 +18,10 @@ export class Drain implements Alarm {
   private readonly view: ServiceView;
   private endMs = 0;
   private isOver = false;
-  private done: ((isFinished: boolean) => void) | undefined;
+  private wasFinished = false;
+  private isBegun = false;
+  /** Who is to be told. */
+  private done: ((isFinished: boolean) => void)[] = [];
 
   constructor(served: ServedService, agenda: Agenda, view: ServiceView) {
     this.served = served;
@@ -26,9 +29,15 @@ export class Drain implements Alarm {
     this.view = view;
   }
 
+  /** Only the first one's options count; all are told. */
   begin({ graceMs, timeoutMs }: DrainOptions, done: (isFinished: boolean) => void): void {
-    if (this.isOver || this.done !== undefined) return;
-    this.done = done;
+    if (this.isOver) {
+      done(this.wasFinished);
+      return;
+    }
+    this.done.push(done);
+    if (this.isBegun) return;
+    this.isBegun = true;
     const { nowMs } = this.agenda;
     this.endMs = nowMs + timeoutMs;
     this.served.announcement = { ...this.served.announcement, draining: true };
@@ -58,10 +67,11 @@ export class Drain implements Alarm {
   private finish(isFinished: boolean): void {
     if (this.isOver) return;
     this.isOver = true;
+    this.wasFinished = isFinished;
     this.served.onProgress = undefined;
     this.agenda.cancel(this);
     this.view.withdraw(this.served.announcement.id);
     this.served.stop();
-    this.done?.(isFinished);
+    for (const done of this.done) done(isFinished);
   }
 }

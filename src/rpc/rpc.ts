@@ -84,6 +84,8 @@ export interface RpcOptions {
   readonly overlay: AgentHost;
   /** Calls `run` once, soon, with an empty stack: `queueMicrotask`, or a simulator's own queue. */
   soon(run: () => void): void;
+  /** The same after timers and I/O had their turn: `setImmediate`. */
+  later?(run: () => void): void;
   /** The next deadline is earlier than it was. */
   wake?(dueMs: number): void;
   /** An agent was used: the overlay has something to send. */
@@ -132,6 +134,7 @@ export class Rpc {
     const { env } = options;
     this.agenda = new Agenda(env.clock, {
       soon: run => options.soon(run),
+      ...(options.later === undefined ? {} : { later: run => options.later!(run) }),
       wake: dueMs => options.wake?.(dueMs),
     });
     this.links = new Links(options.transport, this.agenda, env.random);

@@ -333,6 +333,21 @@ describe('a server that goes', () => {
     ).toEqual(['s2']);
   });
 
+  it('by draining: everybody who asks for it is told, also when it is over', () => {
+    const world = new World(12);
+    const node = world.addNode();
+    const server = node.rpc.serve(bank, handlers({}), { id: 's1' });
+    const ends: string[] = [];
+    server.drain({ graceMs: 10, timeoutMs: 500 }, () => ends.push('first'));
+    server.drain({ graceMs: 400, timeoutMs: 500 }, () => ends.push('second'));
+    world.run(100);
+    expect(ends).toEqual(['first', 'second']);
+    server.drain({ graceMs: 10, timeoutMs: 500 }, () => ends.push('third'));
+    server.close();
+    world.run(100);
+    expect(ends).toEqual(['first', 'second', 'third']);
+  });
+
   it('by draining for too long: what is left has an unknown outcome', () => {
     const world = new World(9);
     const nodes = [world.addNode(), world.addNode()];

@@ -7,7 +7,14 @@ import { type Frames, ITEM } from './frames.js';
 import { Install } from './install.js';
 import type { Replica } from './replica.js';
 import type { ReplicaTable } from './replica-table.js';
-import { decodeChunk, decodeChunkAnswer, encodeChunkAnswer, type SnapshotSender } from './snapshot.js';
+import {
+  decodeChunk,
+  decodeChunkAnswer,
+  encodeChunkAnswer,
+  PART,
+  PROGRESS,
+  type SnapshotSender,
+} from './snapshot.js';
 import { isCommand } from './state.js';
 
 export interface MailroomHost {
@@ -129,13 +136,16 @@ export class Mailroom {
     }
     replica.routes.set(chunk.from, from);
     replica.chunksFrom = from;
-    const { transfer, number, isLast, bytes } = chunk;
-    const isOther = replica.install?.transfer !== transfer;
-    if (isOther && number === 0 && transfer !== replica.lastTransfer && replica.install?.isCommitted !== true)
+    const { transfer, number, part, bytes } = chunk;
+    const isKnown = replica.install?.transfer === transfer || transfer === replica.lastTransfer;
+    const isFree = replica.install === undefined || !replica.install.isCommitted;
+    if (!isKnown && number === 0 && part !== PART.QUESTION && isFree)
       replica.install = new Install(range, transfer);
     const { install } = replica;
-    if (install?.transfer === transfer) install.take(number, isLast, bytes);
-    else if (transfer === replica.lastTransfer) this.answer(replica, transfer, number, true);
+    if (install?.transfer !== transfer)
+      this.answer(replica, transfer, 0, isKnown ? PROGRESS.TAKEN : PROGRESS.UNKNOWN);
+    else if (part === PART.QUESTION) install.mustAnswer = true;
+    else install.take(number, part === PART.LAST, bytes);
     this.host.touched(replica);
   }
 
@@ -152,13 +162,14 @@ export class Mailroom {
       replica.lastTransfer = install.transfer;
       install.mustAnswer = true;
     }
-    if (install.mustAnswer) this.answer(replica, install.transfer, install.received, isTaken);
+    const progress = isTaken ? PROGRESS.TAKEN : PROGRESS.UNDER_WAY;
+    if (install.mustAnswer) this.answer(replica, install.transfer, install.received, progress);
     install.mustAnswer = false;
     return install.isAdmitted || install.isUnwanted;
   }
 
-  private answer(replica: Replica, transfer: number, received: number, isTaken: boolean): void {
-    const answer = { from: replica.id, transfer, received, isTaken };
+  private answer(replica: Replica, transfer: number, received: number, progress: number): void {
+    const answer = { from: replica.id, transfer, received, progress };
     const body = encodeChunkAnswer(this.body, answer);
     this.frames.add(replica.chunksFrom, ITEM.CHUNK_ANSWER, replica.rangeId, body);
   }

@@ -39,9 +39,13 @@ export interface Chunk {
   readonly to: ReplicaId;
   readonly transfer: number;
   readonly number: number;
-  readonly isLast: boolean;
+  /** One of {@link PART}. */
+  readonly part: number;
   readonly bytes: Uint8Array;
 }
+
+/** What a chunk is: one of several, the last one, or none: the question how far the state has come. */
+export const PART = { MORE: 0, LAST: 1, QUESTION: 2 } as const;
 
 /** How far a state has come. */
 export interface ChunkAnswer {
@@ -50,19 +54,16 @@ export interface ChunkAnswer {
   readonly transfer: number;
   /** Chunks that are durable there. */
   readonly received: number;
-  /** It is the receiver's state now, or not needed any more. */
-  readonly isTaken: boolean;
+  /** One of {@link PROGRESS}. */
+  readonly progress: number;
 }
 
+/** `TAKEN`: it is the receiver's state now, or not needed any more. `UNKNOWN`: nothing of it is there. */
+export const PROGRESS = { UNDER_WAY: 0, TAKEN: 1, UNKNOWN: 2 } as const;
+
 export function encodeChunk(writer: VarintWriter, chunk: Chunk): Uint8Array {
-  const { from, to, transfer, number, isLast, bytes } = chunk;
-  writer
-    .reset()
-    .number(from)
-    .number(to)
-    .number(transfer)
-    .number(number)
-    .byte(isLast ? 1 : 0);
+  const { from, to, transfer, number, part, bytes } = chunk;
+  writer.reset().number(from).number(to).number(transfer).number(number).byte(part);
   return writer
     .number(crc32c(bytes, 0, bytes.length, number))
     .blob(bytes)
@@ -76,22 +77,16 @@ export function decodeChunk(body: Uint8Array): Chunk | undefined {
   const to = reader.number();
   const transfer = reader.number();
   const number = reader.number();
-  const isLast = reader.byte() === 1;
+  const part = reader.byte();
   const checksum = reader.number();
   const bytes = reader.blob();
   if (!reader.isDone || crc32c(bytes, 0, bytes.length, number) !== checksum) return undefined;
-  return { from, to, transfer, number, isLast, bytes: copyOf(bytes) };
+  return { from, to, transfer, number, part, bytes: copyOf(bytes) };
 }
 
 export function encodeChunkAnswer(writer: VarintWriter, answer: ChunkAnswer): Uint8Array {
-  const { from, transfer, received, isTaken } = answer;
-  return writer
-    .reset()
-    .number(from)
-    .number(transfer)
-    .number(received)
-    .byte(isTaken ? 1 : 0)
-    .view();
+  const { from, transfer, received, progress } = answer;
+  return writer.reset().number(from).number(transfer).number(received).byte(progress).view();
 }
 
 export function decodeChunkAnswer(body: Uint8Array): ChunkAnswer | undefined {
@@ -99,8 +94,8 @@ export function decodeChunkAnswer(body: Uint8Array): ChunkAnswer | undefined {
   const from = reader.number();
   const transfer = reader.number();
   const received = reader.number();
-  const isTaken = reader.byte() === 1;
-  return reader.isDone ? { from, transfer, received, isTaken } : undefined;
+  const progress = reader.byte();
+  return reader.isDone ? { from, transfer, received, progress } : undefined;
 }
 
 /** One state on its way to one follower. */
@@ -197,8 +192,9 @@ export class SnapshotSender {
     if (transfer === undefined || transfer.replica !== replica || transfer.to !== answer.from) return;
     if (answer.received > transfer.acked + transfer.window.length) return;
     transfer.heardMs = this.clock.monotonicMs();
-    if (answer.isTaken) {
-      this.end(transfer, true);
+    const { progress } = answer;
+    if (progress === PROGRESS.TAKEN || (progress === PROGRESS.UNKNOWN && transfer.acked > 0)) {
+      this.end(transfer, progress === PROGRESS.TAKEN);
       return;
     }
     if (answer.received <= transfer.acked) return;
@@ -217,9 +213,8 @@ export class SnapshotSender {
       if (replica.isDestroyed || !replica.isLeader || nowMs - heardMs >= silenceMsMax)
         this.end(transfer, false);
       else if (nowMs - Math.max(heardMs, sentMs) >= resendMs) {
-        // Of a state that is whole there, the last chunk asks whether it is taken.
         transfer.sentMs = nowMs;
-        for (const chunk of window.length > 0 ? window : [last(transfer)]) this.send(transfer, chunk);
+        for (const chunk of window.length > 0 ? window : [question(transfer)]) this.send(transfer, chunk);
       }
     }
   }
@@ -240,7 +235,8 @@ export class SnapshotSender {
       const bytes = this.read(transfer);
       const number = transfer.acked + transfer.window.length;
       const { to, id } = transfer;
-      const chunk = { from: transfer.replica.id, to, transfer: id, number, isLast: transfer.isRead, bytes };
+      const part = transfer.isRead ? PART.LAST : PART.MORE;
+      const chunk = { from: transfer.replica.id, to, transfer: id, number, part, bytes };
       transfer.window.push(chunk);
       transfer.sentMs = this.clock.monotonicMs();
       this.send(transfer, chunk);
@@ -282,16 +278,9 @@ export class SnapshotSender {
   }
 }
 
-/** Nothing but its number counts: the receiver has it. */
-function last({ replica, to, id, acked }: Transfer): Chunk {
-  return {
-    from: replica.id,
-    to,
-    transfer: id,
-    number: acked - 1,
-    isLast: true,
-    bytes: NO_BYTES,
-  };
+/** All is there, but not in force yet. */
+function question({ replica, to, id, acked }: Transfer): Chunk {
+  return { from: replica.id, to, transfer: id, number: acked, part: PART.QUESTION, bytes: NO_BYTES };
 }
 
 const NO_BYTES = new Uint8Array(0);

@@ -16,7 +16,10 @@ export const QUIET_LOG = {
   error: () => undefined,
 };
 
-/** Registers: a command is a key (a byte of length before it) and a value; its outcome is the former value. */
+/**
+ * Registers: a command is a key (a byte of length before it) and a value; its outcome is the former value. A value that
+ * begins with + is appended.
+ */
 export class Registers implements Coprocessor {
   private readonly rangeId: number;
   boundary: Boundary | undefined;
@@ -37,8 +40,10 @@ export class Registers implements Coprocessor {
   mutate(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
     const key = registerKey(Buffer.from(input.raw(input.u8())).toString());
     const former = writer.get(key);
-    if (former !== undefined) output.raw(Buffer.from(former));
-    writer.put(key, Buffer.from(input.raw(input.remaining)));
+    const had = Buffer.from(former ?? []);
+    output.raw(had);
+    const value = Buffer.from(input.raw(input.remaining));
+    writer.put(key, value[0] === PLUS ? Buffer.concat([had, value.subarray(1)]) : value);
     this.count++;
     this.isDirty = true;
   }
@@ -61,6 +66,8 @@ export class Registers implements Coprocessor {
     return localKey(new ByteWriter(16), SERVICE, this.rangeId, 0x63).view();
   }
 }
+
+const PLUS = 0x2b;
 
 export function registerKey(name: string): Uint8Array {
   return Buffer.concat([Uint8Array.of(SERVICE), Buffer.from(name)]);
@@ -116,6 +123,22 @@ export class Host {
   }
 }
 
+/** The process ends here. */
+export class Crash extends Error {}
+
+/** Ends the process with its n-th transaction, which is durable or not at all. */
+export class CutEngine extends MemoryEngine {
+  writes = 0;
+  cutAt = Number.POSITIVE_INFINITY;
+  isDurable = true;
+
+  override write(...[work, durable]: Parameters<MemoryEngine['write']>): void {
+    if (++this.writes !== this.cutAt) return super.write(work, durable);
+    if (this.isDurable) super.write(work, () => undefined);
+    throw new Crash();
+  }
+}
+
 export interface ClusterOptions {
   readonly stores?: number;
   readonly engines?: (index: number) => SnapshotEngine;
@@ -162,13 +185,22 @@ export class Cluster {
   /** Everything that is said and done without time passing. */
   settle(): void {
     for (let round = 0; round < 100_000; round++) {
-      for (const { store } of this.hosts) while (store.pending) store.turn();
+      for (const host of this.hosts) this.turns(host);
       const next = this.queue.shift();
       if (next === undefined) return;
       const { store } = this.hosts[next.from]!;
       this.hosts[next.to]?.store.step(store.id, next.frame);
     }
     throw new Error('the stores do not come to rest');
+  }
+
+  private turns(host: Host): void {
+    try {
+      while (host.store.pending) host.store.turn();
+    } catch (error) {
+      if (!(error instanceof Crash)) throw error;
+      this.restart(this.hosts.indexOf(host));
+    }
   }
 
   run(ms: number): void {
@@ -221,16 +253,18 @@ export class Cluster {
     return Math.max(...this.hosts.map(({ store }) => store.replica(range)?.descriptor?.epoch ?? 0));
   }
 
-  /** Proposes at the leader until it is done; gives the former value. */
-  put(range: number, key: string, value: string): string {
-    for (let attempt = 0; attempt < 50; attempt++) {
-      const host = this.leaderOf(range);
-      const sequence = ++this.sequence;
+  /** Proposes at the leader of the range that has the key, under one number, until it is done. */
+  put(range: number | (() => number), key: string, value: string): string {
+    const sequence = ++this.sequence;
+    for (let attempt = 0; attempt < 100; attempt++) {
+      const asked = typeof range === 'number' ? range : range();
+      const host = this.leaderOf(asked);
       if (host !== undefined) {
-        host.store.propose(range, this.epochOf(range), 77, sequence, put(key, value));
-        this.until(() => host.outcomeOf(77, sequence) !== undefined);
-        const told = host.told.find(entry => entry.sequence === sequence && entry.session === 77)!;
-        if (told.outcome === OUTCOME.DONE) return told.text;
+        host.told.length = 0;
+        host.store.propose(asked, this.epochOf(asked), 77, sequence, put(key, value));
+        this.until(() => host.outcomeOf(77, sequence) !== undefined || !this.hosts.includes(host));
+        const told = host.told.find(entry => entry.sequence === sequence && entry.session === 77);
+        if (told?.outcome === OUTCOME.DONE || told?.outcome === OUTCOME.DONE_BEFORE) return told.text;
       }
       this.run(100);
     }

@@ -18,6 +18,8 @@ const SCENARIO_MS = 180_000;
 /** What is promised of a broken connection, and of a frozen host: the underlay's detection time. */
 const BROKEN_MS = 1_000;
 const DETECTED_MS = 10_000;
+/** Long enough to be given up by the others, and for its connections to be closed. */
+const FROZEN_MS = 8_000;
 const ASKED = 300;
 /** As much load as the machine bears beside other suites. */
 const PAUSE_MS = 10;
@@ -141,6 +143,29 @@ describe('a host that freezes under load', () => {
     expect(seen.longestMs).toBeLessThan(DETECTED_MS);
     expect(seen.longestMs).toBeLessThan(Math.max(...detected()) + BROKEN_MS);
   });
+});
+
+describe('a caller that freezes itself', () => {
+  it.each([2_000, FROZEN_MS])(
+    'goes on where it was after %i ms, and fails no idempotent call',
+    {
+      timeout: SCENARIO_MS,
+    },
+    async frozenMs => {
+      await fleet.settle([a, b]);
+      await fleet.load(fleet.all);
+      c.signal('SIGSTOP');
+      await sleep(frozenMs);
+      c.signal('SIGCONT');
+      await fleet.agree(fleet.all, [a, b]);
+      await sleep(1_000);
+      const others = unnoticed(await fleet.rested([a, b]));
+      const seen = unnoticed(await fleet.rested([c]));
+      measured.push(`SIGSTOP of a caller for ${frozenMs} ms: ${seen.words}; the others: ${others.words}`);
+      expect(others.longestMs).toBeLessThan(BROKEN_MS);
+      expect(seen.longestMs - tookMs).toBeLessThan(BROKEN_MS);
+    },
+  );
 });
 
 describe('all three, restarted one after another under load', () => {

@@ -234,7 +234,9 @@ export class Replica {
     const { log, raft, appliedTo } = this;
     if (ready?.hardState !== undefined) log.setHardState(ready.hardState);
     const entries = ready?.entries ?? [];
-    log.setApplied(Math.max(log.applied, Math.min(appliedTo, log.lastIndex)));
+    // What the new entries replace was never applied, though others of their indices may have been by now.
+    const kept = entries.length === 0 ? log.lastIndex : Math.min(log.lastIndex, entries[0]!.index - 1);
+    log.setApplied(Math.max(log.applied, Math.min(appliedTo, kept)));
     const isAlone = this.isAlone();
     if (isAlone && log.applied === log.lastIndex) {
       let at = 0;

@@ -25,6 +25,10 @@ const LOOP_BYTES_MAX = 32;
 export class ReceiveMemory {
   /** Where the last `take` put its bytes. */
   bytes: Buffer = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  /** The same, for reading words at any place. */
+  words = viewOf(this.bytes);
+  /** Another number whenever `bytes` is another slab, or may be written over: what lay where holds for one page. */
+  page = 0;
   private used = 0;
   /** Where this turn began, and whatever it filled besides. */
   private first: Buffer = this.bytes;
@@ -62,6 +66,7 @@ export class ReceiveMemory {
   /** All that came is written, or kept. */
   endTurn(): void {
     const { filled, spare } = this;
+    this.page++;
     if (this.isKept) {
       this.isKept = false;
       this.first = this.bytes;
@@ -73,6 +78,7 @@ export class ReceiveMemory {
     if (this.bytes === this.first) return;
     filled.push(this.bytes);
     this.bytes = this.first;
+    this.words = viewOf(this.bytes);
     while (filled.length > 0 && spare.length < SPARE_MAX) spare.push(filled.pop()!);
     filled.length = 0;
   }
@@ -80,6 +86,19 @@ export class ReceiveMemory {
   private turnPage(): void {
     if (this.bytes !== this.first) this.filled.push(this.bytes);
     this.bytes = this.spare.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
+    this.words = viewOf(this.bytes);
+    this.page++;
     this.used = 0;
   }
+}
+
+function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+}
+
+/** Whether the `length` bytes at `a` and at `b` are the same; 4 at least, so that words can overlap at the end. */
+export function sameWords(words: DataView, a: number, b: number, length: number): boolean {
+  const last = length - 4;
+  for (let i = 0; i < last; i += 4) if (words.getInt32(a + i) !== words.getInt32(b + i)) return false;
+  return words.getInt32(a + last) === words.getInt32(b + last);
 }

@@ -92,6 +92,9 @@ export class Topic extends TopicEntry {
   routed = false;
   /** Dist has been asked. */
   matching = false;
+  /** Where its name was last seen in the shard's receive memory, and on which page of it. */
+  seenAt = 0;
+  seenPage = -1;
   /** Publishers that wait for the answer. */
   waiting: Publisher[] = [];
   /** Other shards of this node with live subscribers, as mesh peers. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ReceiveMemory } from '../../src/mqtt/receive-memory.js';
+import { ReceiveMemory, sameWords } from '../../src/mqtt/receive-memory.js';
 
 /** A read, and where it was put. */
 interface Taken {
@@ -102,6 +102,33 @@ describe('receive memory', () => {
         return true;
       }),
       { numRuns: 60 },
+    );
+  });
+
+  it('has another page when what lay there may be written over', () => {
+    const memory = new ReceiveMemory();
+    const pages = [memory.page];
+    memory.endTurn();
+    pages.push(memory.page);
+    for (let i = 0; i < 3; i++) take(memory, 100_000);
+    pages.push(memory.page);
+    memory.endTurn();
+    pages.push(memory.page);
+    expect(new Set(pages).size).toBe(4);
+  });
+
+  it('compares words as bytes would be', () => {
+    const text = fc.uint8Array({ minLength: 4, maxLength: 40 });
+    fc.assert(
+      fc.property(text, fc.nat(200), fc.nat(39), fc.nat(255), (name, gap, at, byte) => {
+        const memory = new ReceiveMemory();
+        const other = Uint8Array.from(name);
+        other[at % name.length] = byte;
+        const a = memory.take(name, name.length);
+        memory.take(Buffer.alloc(gap), gap);
+        const b = memory.take(other, name.length);
+        expect(sameWords(memory.words, a, b, name.length)).toBe(Buffer.from(name).equals(other));
+      }),
     );
   });
 });

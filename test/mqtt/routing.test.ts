@@ -40,6 +40,45 @@ describe('routing', () => {
     }
   });
 
+  it('knows the topic of each message, however like the last one it is and however they come together', () => {
+    const topics = ['abc', 'abd', 'abcd', 'abce', 'abcdefgh', 'abcdefgi', 'bbcdefgh', 'a'];
+    const reads = fc.array(fc.array(fc.constantFrom(...topics), { maxLength: 6 }), { maxLength: 6 });
+    fc.assert(
+      fc.property(reads, fc.boolean(), (chunks, inOneTurn) => {
+        open();
+        const subscriber = broker.connect();
+        subscriber.subscribe('#');
+        const publisher = broker.connect({ version: 4 });
+        for (const topic of topics) publisher.publish(topic, topic, { qos: 1 });
+        for (const chunk of chunks) {
+          const packets = chunk.map(topic =>
+            generate({ cmd: 'publish', topic, payload: topic, qos: 0, dup: false, retain: false }),
+          );
+          publisher.peer.send(Buffer.concat(packets));
+          if (!inOneTurn) broker.pump();
+        }
+        broker.pump();
+        const got = subscriber.messages().slice(topics.length);
+        expect(got.map(({ topic }) => topic)).toEqual(chunks.flat());
+        expect(got.map(({ payload }) => String(payload))).toEqual(chunks.flat());
+        broker.close();
+      }),
+      {
+        numRuns: 60,
+        // In the second read another name lies just where the first one's was.
+        examples: [
+          [
+            [
+              ['abcd', 'abcd'],
+              ['abcd', 'abce'],
+            ],
+            false,
+          ],
+        ],
+      },
+    );
+  });
+
   it('takes what a transport gathered into the turn that ends, and asks for no other', () => {
     open();
     const subscriber = broker.connect({ version: 4 });

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { rendezvousPick } from '../../src/base/rendezvous.js';
 import { Replicator } from '../../src/crdt/anti-entropy.js';
 import { cluster, Loop, seeEachOther } from './loop.js';
 
@@ -55,6 +56,25 @@ describe('a cluster', () => {
       expect(removals.mock.calls).toEqual([[`h:${victim.id.toString(36)}`]]);
     }
     removals.mockRestore();
+  });
+
+  it('removes the record of a dead one also when who should have done it died as well', () => {
+    for (let seed = 1; seed <= 10; seed++) {
+      const loop = cluster(8, seed);
+      loop.runFor(5_000);
+      const victim = loop.hosts[0]!;
+      const others = loop.hosts.slice(1);
+      const remover = rendezvousPick(
+        victim.id,
+        others.map(({ id }) => id),
+      );
+      loop.stop(victim);
+      loop.runFor(2_000);
+      loop.stop(others.find(({ id }) => id === remover)!);
+      loop.runFor(60_000);
+      const left = others.filter(({ id }) => id !== remover);
+      expect(left.map(({ machine }) => machine.entries().mapKeys)).toEqual(left.map(() => 6));
+    }
   });
 
   it('heals after a cut, and loses nobody on the way', () => {

@@ -154,9 +154,11 @@ describe('a caller that freezes itself', () => {
     async frozenMs => {
       await fleet.settle([a, b]);
       await fleet.load(fleet.all);
+      const sinceMs = performance.now();
       c.signal('SIGSTOP');
       await sleep(frozenMs);
       c.signal('SIGCONT');
+      const tookMs = performance.now() - sinceMs;
       await fleet.agree(fleet.all, [a, b]);
       await sleep(1_000);
       const others = unnoticed(await fleet.rested([a, b]));

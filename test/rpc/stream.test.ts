@@ -11,7 +11,7 @@ interface Watching {
   closed: number;
 }
 
-function serveWatch(node: Node, id: string): Watching {
+function serveWatch(node: Node, id: string, groups: readonly string[] = []): Watching {
   const watching: Watching = { writers: [], acknowledged: 0, rooms: 0, closed: 0 };
   const handler = (_request: string, writer: MessageWriter<number>) => {
     watching.writers.push(writer);
@@ -21,7 +21,7 @@ function serveWatch(node: Node, id: string): Watching {
       closed: () => void watching.closed++,
     };
   };
-  node.rpc.serve(bank, handlers({ watch: handler }), { id });
+  node.rpc.serve(bank, handlers({ watch: handler }), { id, groups });
   return watching;
 }
 
@@ -125,6 +125,37 @@ it('a message stream moves when its server goes, and says so', () => {
   world.run(50);
   expect(events).toEqual(['message 1', 'broken unknown-outcome', `retarget ${second}`, 'message 2']);
   expect(watchings.get(second)!.acknowledged).toBe(1);
+});
+
+it('a message stream moves with the rules of its tenant, back as well, and not with those of others', () => {
+  const world = new World(14);
+  const nodes = [world.addNode(), world.addNode(), world.addNode()];
+  const plain = serveWatch(nodes[1]!, 's1');
+  const red = serveWatch(nodes[2]!, 's2', ['red']);
+  world.run(100);
+  const events: string[] = [];
+  const sink = {
+    message: (value: number) => void events.push(`message ${value}`),
+    retarget: (server: string) => void events.push(`retarget ${server}`),
+    ended: () => void events.push('ended'),
+    failed: ({ kind }: { kind: string }) => void events.push(`failed ${kind}`),
+  };
+  const stream = nodes[0]!.rpc.client(bank).watch.open('k', { tenant: 'acme' }, sink);
+  world.run(50);
+  const view = nodes[1]!.rpc.view('bank');
+  view.setTraffic('other', { red: 1 });
+  world.run(100);
+  expect([stream.target, events]).toEqual(['s1', []]);
+  view.setTraffic('ac', { red: 1 });
+  world.run(100);
+  red.writers[0]!.send(1);
+  world.run(50);
+  expect([stream.target, plain.closed]).toEqual(['s2', 1]);
+  view.unsetTraffic('ac');
+  world.run(100);
+  plain.writers[1]!.send(2);
+  world.run(50);
+  expect(events).toEqual(['retarget s2', 'message 1', 'retarget s1', 'message 2']);
 });
 
 describe.each(['own process', 'other node'])('a stream both ways with the %s', where => {

@@ -43,6 +43,15 @@ export interface PendingRead {
   round: number;
 }
 
+/** A read that the leader was asked about. */
+export interface AskedRead {
+  readonly context: number;
+  readonly askedMs: number;
+}
+
+/** Numbers of questions begin at a random multiple of this. */
+const ASKED_MAX = 2 ** 21;
+
 /**
  * What a replica knows, and what it wants said. Whatever the rules are, they stand beside, in a file each: they read
  * and change this, and call each other only downwards (raft.ts has the list).
@@ -98,8 +107,12 @@ export class Core {
   confirmingReads: PendingRead[] = [];
 
   // Of a follower.
-  /** Contexts of reads that the leader was asked, and when. */
-  readonly askedReads = new Map<number, number>();
+  /**
+   * Reads that the leader was asked, by the number they were asked under: that is never used again, not even after a
+   * restart, or a late answer to an older question could be taken for one to a newer.
+   */
+  readonly askedReads = new Map<number, AskedRead>();
+  private lastAsked: number;
   forwards: Proposal[] = [];
   forwardBytes = 0;
   /** Highest index to be confirmed to `answerTo`. */
@@ -129,7 +142,14 @@ export class Core {
     this.nowMs = this.timerStartMs = this.busyMs = this.clock.monotonicMs();
     // Whom it vouched for before it was restarted is forgotten; in term 0 there has been no leader.
     this.loyalUntilMs = term === 0 ? Number.NEGATIVE_INFINITY : this.nowMs + timing.electionTimeoutMinMs;
+    this.lastAsked = this.random.u32() * ASKED_MAX;
     this.drawTimeout();
+  }
+
+  /** Remembers a read that the leader is asked about; gives the number to ask under. */
+  ask(context: number): number {
+    this.askedReads.set(++this.lastAsked, { context, askedMs: this.nowMs });
+    return this.lastAsked;
   }
 
   readClock(): void {
@@ -177,7 +197,7 @@ export class Core {
   }
 
   refuse(what: Refusal['what'], session: number, sequence: number, reason: RefusalReason): void {
-    this.refusals.push({ what, session, sequence, reason, leader: this.leader });
+    this.refusals.push({ what, session, sequence, reason, leader: this.leader, isCertain: true });
   }
 
   /** Refuses to whoever asked. */
@@ -260,7 +280,7 @@ export class Core {
 
   /** Reads that were asked of a leader who may be none any more. */
   dropAskedReads(reason: RefusalReason): void {
-    for (const context of this.askedReads.keys()) this.refuse('read', 0, context, reason);
+    for (const { context } of this.askedReads.values()) this.refuse('read', 0, context, reason);
     this.askedReads.clear();
   }
 

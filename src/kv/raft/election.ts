@@ -1,4 +1,4 @@
-import { NOBODY, type ReplicaId } from './configuration.js';
+import { isVoter, NOBODY, type ReplicaId } from './configuration.js';
 import { type Core, ROLE } from './core.js';
 import {
   MESSAGE,
@@ -109,7 +109,8 @@ export function onVoteAnswer(core: Core, { from, granted }: VoteAnswer): void {
 }
 
 function countVote(core: Core, from: ReplicaId, granted: boolean): void {
-  if (!core.votes.has(from)) core.votes.set(from, granted);
+  if (core.votes.has(from) || !isVoter(core.log.configurations.current, from)) return;
+  core.votes.set(from, granted);
   concludeIfDecided(core);
 }
 

@@ -60,6 +60,12 @@ export function onPropose(core: Core, { from, proposals }: Propose): void {
 }
 
 export function onRefuse(core: Core, { what, session, sequence, reason, leader }: Refuse): void {
-  if (what === 'read' && !core.askedReads.delete(sequence)) return;
-  core.refusals.push({ what, session, sequence, reason, leader });
+  if (what === 'proposal') {
+    core.refusals.push({ what, session, sequence, reason, leader, isCertain: false });
+    return;
+  }
+  const asked = core.askedReads.get(sequence);
+  if (asked === undefined) return;
+  core.askedReads.delete(sequence);
+  core.refusals.push({ what, session, sequence: asked.context, reason, leader, isCertain: true });
 }

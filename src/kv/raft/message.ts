@@ -106,6 +106,7 @@ export interface Propose extends Envelope {
 /** A follower asks up to which entry it must have applied before it may read. */
 export interface Read extends Envelope {
   readonly kind: typeof MESSAGE.READ;
+  /** The asker's number for it, used once and never again. */
   readonly context: number;
   readonly lease: boolean;
 }
@@ -121,6 +122,7 @@ export interface Refuse extends Envelope {
   readonly kind: typeof MESSAGE.REFUSE;
   readonly what: 'proposal' | 'read';
   readonly session: number;
+  /** Of a read, its number. */
   readonly sequence: number;
   readonly reason: RefusalReason;
   readonly leader: ReplicaId;

@@ -61,8 +61,7 @@ export function askLeader(core: Core, context: number, lease: boolean): void {
     return;
   }
   const { id: from, leader: to, term } = core;
-  core.askedReads.set(context, core.nowMs);
-  core.send({ kind: MESSAGE.READ, from, to, term, context, lease });
+  core.send({ kind: MESSAGE.READ, from, to, term, context: core.ask(context), lease });
 }
 
 export function onRead(core: Core, { from, context, lease }: Read): void {
@@ -71,16 +70,19 @@ export function onRead(core: Core, { from, context, lease }: Read): void {
 }
 
 /** True also when the leader has lost its office since: it held it after the read was asked. */
-export function onReadAnswer(core: Core, { context, index }: ReadAnswer): void {
-  if (core.askedReads.delete(context)) core.reads.push({ context, index });
+export function onReadAnswer(core: Core, { context: number, index }: ReadAnswer): void {
+  const asked = core.askedReads.get(number);
+  if (asked === undefined) return;
+  core.askedReads.delete(number);
+  core.reads.push({ context: asked.context, index });
 }
 
 /** Gives up on questions without an answer; the oldest come first. */
 export function expireAskedReads(core: Core): void {
   const { electionTimeoutMaxMs } = core.timing;
-  for (const [context, askedMs] of core.askedReads) {
+  for (const [number, { context, askedMs }] of core.askedReads) {
     if (core.nowMs - askedMs < electionTimeoutMaxMs) return;
-    core.askedReads.delete(context);
+    core.askedReads.delete(number);
     core.refuse('read', 0, context, 'not-leader');
   }
 }

@@ -78,6 +78,11 @@ export interface Refusal {
   readonly sequence: number;
   readonly reason: RefusalReason;
   readonly leader: ReplicaId;
+  /**
+   * False for a proposal that was passed on: the network may double a message, so a copy may have been taken all the
+   * same, and the outcome of it is unknown. Ask again under the same session and sequence.
+   */
+  readonly isCertain: boolean;
 }
 
 /**

@@ -108,8 +108,10 @@ export class GoldenNode {
     if (this.isHeld) this.waiting.push(write);
     else write();
     for (const { context, index } of ready.reads) this.note(`may read ${context} at ${index}`);
-    for (const { what, session, sequence, reason, leader } of ready.refusals)
-      this.note(`refuses ${what} ${session}.${sequence}: ${reason}, leader ${leader}`);
+    for (const { what, session, sequence, reason, leader, isCertain } of ready.refusals) {
+      const doubt = isCertain ? '' : ', not certain';
+      this.note(`refuses ${what} ${session}.${sequence}: ${reason}, leader ${leader}${doubt}`);
+    }
     for (const id of ready.snapshotsWanted) this.note(`wants to send its state to ${id}`);
     return true;
   }

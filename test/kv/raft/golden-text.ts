@@ -1,7 +1,7 @@
 import type { Configuration } from '../../../src/kv/raft/configuration.js';
 import { decodeConfiguration } from '../../../src/kv/raft/configuration-codec.js';
 import { ROLE } from '../../../src/kv/raft/core.js';
-import { MESSAGE, type Message } from '../../../src/kv/raft/message.js';
+import { MESSAGE, type Message, type Refuse } from '../../../src/kv/raft/message.js';
 import { FEED, type Progress } from '../../../src/kv/raft/progress.js';
 import type { Raft } from '../../../src/kv/raft/raft.js';
 import { ENTRY, type Entry } from '../../../src/kv/raft/ready.js';
@@ -68,12 +68,17 @@ function describeBody(message: Message): string {
     case MESSAGE.PROPOSE:
       return `propose ${message.proposals.map(({ session, sequence, data }) => `${session}.${sequence} ${describeData(ENTRY.COMMAND, data)}`).join(', ')}`;
     case MESSAGE.READ:
-      return `read? ${message.context} by ${message.lease ? 'lease' : 'index'}`;
+      return `read? by ${message.lease ? 'lease' : 'index'}`;
     case MESSAGE.READ_ANSWER:
-      return `read ${message.context} at ${message.index}`;
+      return `read at ${message.index}`;
     case MESSAGE.REFUSE:
-      return `refused ${message.what} ${message.session}.${message.sequence}: ${message.reason}, leader ${message.leader}`;
+      return `refused ${describeRefused(message)}: ${message.reason}, leader ${message.leader}`;
   }
+}
+
+/** The number of a read says nothing to a reader. */
+function describeRefused({ what, session, sequence }: Refuse): string {
+  return what === 'read' ? what : `${what} ${session}.${sequence}`;
 }
 
 /** What a replica is: its line when that changes. */

@@ -97,7 +97,9 @@ export const DROP = {
   LIMIT: 6,
   SESSION_GONE: 7,
   STORE_UNAVAILABLE: 8,
+  PAYLOAD_FORMAT: 9,
 } as const;
+export const DROP_REASONS = Object.keys(DROP).length;
 
 /** Why a connection was closed by us: the offsets within {@link VIOLATIONS}. */
 export const VIOLATION = {

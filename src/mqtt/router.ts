@@ -35,6 +35,7 @@ export class Router {
   readonly links: Links;
   readonly caller: Caller;
   readonly counters: CounterBlock;
+  private readonly unwaited: UnwaitedRetain;
   readonly routes: LocalRoutes;
   readonly shared: SharedRouter;
   private readonly keys: HashKeys;
@@ -59,6 +60,7 @@ export class Router {
     this.links = links;
     this.caller = caller;
     this.counters = counters;
+    this.unwaited = new UnwaitedRetain(counters);
     this.keys = keys;
     this.cacheEntriesMax = cacheEntriesMax;
     this.nowMs = nowMs;
@@ -315,10 +317,10 @@ export class Router {
   }
 
   private setRetained(publication: Publication, topic: Topic, publisher: Source): void {
-    const call = publication.qos === 0 ? null : new RetainCall(this, publication, publisher);
+    const call = publication.qos === 0 ? this.unwaited : new RetainCall(this, publication, publisher);
     const writer = this.caller.begin(OP.RETAIN_SET, call).text(topic.tenant.name).u53(this.nowMs());
     writeMessage(writer, publication.toMessage(this.message));
-    if (call !== null) publication.waits++;
+    if (publication.qos > 0) publication.waits++;
     this.caller.send(this.links.retain);
   }
 
@@ -388,12 +390,17 @@ abstract class AckCall implements Call {
   }
 
   onReply(status: number, _body: ByteReader): void {
-    if (status !== STATUS.OK) this.publication.refuse(status);
+    if (status !== STATUS.OK) this.refuse(status);
     this.publisher.settle(this.publication);
   }
 
+  private refuse(status: number): void {
+    countRefusal(this.router.counters, status);
+    this.publication.refuse(status);
+  }
+
   onLost(): void {
-    this.publication.refuse(STATUS.UNAVAILABLE);
+    this.refuse(STATUS.UNAVAILABLE);
     this.publisher.onStoreLost();
     this.publisher.settle(this.publication);
   }
@@ -402,9 +409,30 @@ abstract class AckCall implements Call {
 class RetainCall extends AckCall {
   /** No room for one more retained message: this one is not kept, and delivered all the same (MQTT 5, 3.3.1.3). */
   override onReply(status: number, body: ByteReader): void {
-    if (status === STATUS.LIMIT) this.router.counters.values[DROPS + DROP.LIMIT]! += 1;
+    if (status === STATUS.LIMIT) countRefusal(this.router.counters, status);
     super.onReply(status === STATUS.LIMIT ? STATUS.OK : status, body);
   }
+}
+
+/** Of all retained messages at QoS 0: their publishers do not wait, but what is not kept is counted. */
+class UnwaitedRetain implements Call {
+  private readonly counters: CounterBlock;
+
+  constructor(counters: CounterBlock) {
+    this.counters = counters;
+  }
+
+  onReply(status: number): void {
+    if (status !== STATUS.OK) countRefusal(this.counters, status);
+  }
+
+  onLost(): void {
+    countRefusal(this.counters, STATUS.UNAVAILABLE);
+  }
+}
+
+function countRefusal({ values }: CounterBlock, status: number): void {
+  values[DROPS + (status === STATUS.LIMIT ? DROP.LIMIT : DROP.STORE_UNAVAILABLE)]! += 1;
 }
 
 class InsertCall extends AckCall {

@@ -105,8 +105,10 @@ export class Session extends Publisher {
     }
     if (topic.isReserved) return this.deny(view);
     if (!shard.permitsAll && !this.mayPublish(topic, view.qos, view.retain === 1)) return this.deny(view);
-    if (view.payloadFormat === 1 && !isUtf8Payload(view))
+    if (view.payloadFormat === 1 && !isUtf8Payload(view)) {
+      shard.counters.values[DROPS + DROP.PAYLOAD_FORMAT]! += 1;
       return this.refusePublish(view, REASON.payloadFormatInvalid);
+    }
     const publication = shard.fast;
     fill(publication, view, topic, shard.wallMs());
     if (view.qos === 2 && this.outlet !== null) publication.markInstance = this.outlet.instance;

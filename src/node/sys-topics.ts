@@ -5,6 +5,7 @@ import {
   CONNECTIONS,
   type CounterBlock,
   DELIVERIES,
+  DROP_REASONS,
   DROPS,
   PACKETS_RECEIVED,
   PACKETS_SENT,
@@ -19,7 +20,6 @@ import { Message, writeMessage } from '../contract/message.js';
 import { DEFAULT_TENANT } from '../plugin/plugin.js';
 
 const PACKET_TYPES = 16;
-const DROP_REASONS = 9;
 const QOS_LEVELS = 3;
 
 /**

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { DROP, DROPS } from '../../src/base/metrics.js';
 import { type Authenticator, acceptAll } from '../../src/plugin/plugin.js';
 import { Broker, type BrokerOptions } from './harness.js';
 import type { ConnectOptions, TestClient } from './test-client.js';
@@ -79,24 +80,27 @@ describe('a payload that is not the UTF-8 that it is said to be (3.3.2.3.2)', ()
     const id = publisher.sendPublish('t', NOT_UTF8, { qos, properties: SAID_TO_BE_UTF8 });
     broker.pump();
     publisher.take(answer, { messageId: id, reasonCode: 0x99 });
+    expect(broker.counter(DROPS + DROP.PAYLOAD_FORMAT)).toBe(1);
     expect(publisher.closed).toBe(false);
     expect(publisher.publish('t', 'ok', { qos, id, properties: SAID_TO_BE_UTF8 }).reasonCode ?? 0).toBe(0);
     expect(witness.receive()).toEqual(['ok']);
   });
 
-  it('goes to nobody at QoS 0, and is passed on where nothing is said of it', () => {
+  it('goes to nobody at QoS 0 and is counted, and is passed on where nothing is said of it', () => {
     open();
     const witness = broker.connect();
     witness.subscribe('t');
     const publisher = broker.connect();
     publisher.publish('t', NOT_UTF8, { properties: SAID_TO_BE_UTF8 });
     expect(witness.messages()).toEqual([]);
+    expect(broker.counter(DROPS + DROP.PAYLOAD_FORMAT)).toBe(1);
     publisher.publish('t', NOT_UTF8, { properties: { payloadFormatIndicator: false } });
     publisher.publish('t', 'a\0b', { properties: SAID_TO_BE_UTF8 });
     expect(witness.messages().map(({ payload }) => Buffer.from(payload))).toEqual([
       NOT_UTF8,
       Buffer.from('a\0b'),
     ]);
+    expect(broker.counter(DROPS + DROP.PAYLOAD_FORMAT)).toBe(1);
   });
 });
 

@@ -89,6 +89,22 @@ describe('retained messages', () => {
     }
   });
 
+  it('are counted where the disk is full', () => {
+    open();
+    const live = broker.connect();
+    live.subscribe('r/#', { qos: 1 });
+    const publisher = broker.connect();
+    broker.applyEngine.full = true;
+    publisher.publish('r/0', '0', { retain: true });
+    expect(live.receive()).toEqual(['0']);
+    expect(broker.counter(DROPS + DROP.STORE_UNAVAILABLE)).toBe(1);
+    publisher.sendPublish('r/1', '1', { qos: 1, retain: true });
+    broker.pump();
+    publisher.take('disconnect', { reasonCode: 0x83 });
+    expect(broker.counter(DROPS + DROP.STORE_UNAVAILABLE)).toBe(2);
+    broker.applyEngine.full = false;
+  });
+
   it('above the limit are delivered and not kept, and acknowledged', () => {
     open({ limits: { retainedMessagesMax: 1 } });
     const live = broker.connect();
@@ -98,6 +114,9 @@ describe('retained messages', () => {
     expect(publisher.publish('r/2', '2', { qos: 2, retain: true }).reasonCode ?? 0).toBe(0);
     expect(live.receive()).toEqual(['1', '2']);
     expect(broker.counter(DROPS + DROP.LIMIT)).toBe(1);
+    publisher.publish('r/3', '3', { retain: true });
+    expect(live.receive()).toEqual(['3']);
+    expect(broker.counter(DROPS + DROP.LIMIT)).toBe(2);
     const late = broker.connect();
     late.subscribe('r/#');
     expect(late.payloads()).toEqual(['1']);

@@ -57,8 +57,10 @@ import { BYTES, VALUES } from './wire.js';
  * ## Limits
  *
  * Calls of one method `CALLS_MAX`; of one server `ServerLimits`; a pipeline's depth `DEPTH_MAX`, and what its server does
- * in half a deadline (`base/batch`); at its server `SERVED_DEPTH_MAX`; messages of a stream `UNACKNOWLEDGED_MAX`; a message `messageBytesMax`; attempts `ATTEMPTS_MAX`
- * and always the deadline; directives `DIRECTIVES_MAX`. Past a limit the answer is `throttled`, or `write` says false.
+ * in half a deadline (`base/batch`); at its server `SERVED_DEPTH_MAX`; messages of a stream `UNACKNOWLEDGED_MAX`; a
+ * message `messageBytesMax`; attempts `ATTEMPTS_MAX` and always the deadline; directives `DIRECTIVES_MAX`. Past a limit
+ * the answer is `throttled`, or `write` says false. Connections to a port, in all and of one address, the bytes held on
+ * their account, and attempts to connect: `GrpcServerOptions`, `GrpcTransportOptions`.
  *
  * ## Where it differs from BifroMQ, and why
  *

@@ -32,24 +32,28 @@ interface Known {
  * form at once, a change of figures when it is large enough and the last one some time ago.
  */
 export class Board {
+  /** 0 if there is no store here. */
   private readonly self: number;
   private readonly clock: Clock;
   private readonly known = new Map<number, Known>();
   private hosts: ReadonlySet<number> = new Set();
   private own: readonly ReplicaAccount[] = [];
-  private ownStore: PublishedStore;
+  private ownStore: PublishedStore | undefined;
   private readonly published = new Map<
     string,
     { readonly form: string; readonly load: RangeLoad; atMs: number }
   >();
   private publishedStore = '';
+  /** Own entries in the map that this board did not write. */
+  private readonly leftBehind = new Set<string>();
   private seen: Landscape | undefined;
 
-  constructor(self: number, store: PublishedStore, clock: Clock) {
-    this.self = self;
-    this.ownStore = store;
+  /** `own`: the store that it belongs to, if any. */
+  constructor(clock: Clock, own?: { readonly id: number; readonly account: PublishedStore }) {
     this.clock = clock;
-    this.known.set(self, newKnown(clock.monotonicMs(), true));
+    this.self = own?.id ?? 0;
+    this.ownStore = own?.account;
+    if (own !== undefined) this.known.set(own.id, newKnown(clock.monotonicMs(), true));
   }
 
   /** An entry of the shared map is now this; undefined when it was deleted. False if it is none of ours, or malformed. */
@@ -57,7 +61,11 @@ export class Board {
     const names = accountKey(key);
     if (names === undefined) return false;
     const { store, range } = names;
-    if (store === this.self) return true;
+    if (store === this.self) {
+      // Of an earlier life: what is not held any more has to go.
+      if (range !== 0 && bytes !== undefined && !this.published.has(key)) this.leftBehind.add(key);
+      return true;
+    }
     const nowMs = this.clock.monotonicMs();
     if (range === 0) {
       const entry = bytes && decodeStore(bytes);
@@ -133,11 +141,13 @@ export class Board {
   publications(): readonly Publication[] {
     const changes: Publication[] = [];
     const nowMs = this.clock.monotonicMs();
+    if (this.ownStore === undefined) return changes;
     const form = JSON.stringify(this.ownStore);
     if (form !== this.publishedStore)
       changes.push({ key: storeKey(this.self), bytes: encodeStore(this.ownStore) });
     this.publishedStore = form;
-    const gone = new Set(this.published.keys());
+    const gone = new Set([...this.published.keys(), ...this.leftBehind]);
+    this.leftBehind.clear();
     for (const replica of this.own) {
       const key = replicaKey(this.self, replica.range);
       gone.delete(key);

@@ -35,13 +35,13 @@ function replicaOf(more: Partial<ReplicaAccount> = {}): ReplicaAccount {
 describe('Board', () => {
   it('brings an account to others, with times of their own clock', () => {
     const here = new Desk();
-    const writer = new Board(1, STORE, here.clock);
+    const writer = new Board(here.clock, { id: 1, account: STORE });
     const replica = replicaOf({ silent: [{ replica: 3, sinceMs: 1 }] });
     writer.ownIs(STORE, [replica]);
     here.publish(writer);
     const there = new Desk();
     there.mono = 90_000;
-    const reader = new Board(2, { ...STORE, host: 72 }, there.clock);
+    const reader = new Board(there.clock, { id: 2, account: { ...STORE, host: 72 } });
     for (const [key, bytes] of here.map) expect(reader.hear(key, bytes)).toBe(true);
     reader.hostsAre(new Set([71, 72]));
     const [account] = reader.landscape().stores;
@@ -55,7 +55,7 @@ describe('Board', () => {
 
   it('publishes a change of form at once, figures now and then and when they differ, and nothing twice', () => {
     const desk = new Desk();
-    const board = new Board(1, STORE, desk.clock);
+    const board = new Board(desk.clock, { id: 1, account: STORE });
     const replica = replicaOf();
     const key = replicaKey(1, replica.range);
     board.ownIs(STORE, [replica]);
@@ -78,7 +78,7 @@ describe('Board', () => {
 
   it('takes a store for alive while the underlay has its host, and keeps the account of one that is lost', () => {
     const desk = new Desk();
-    const board = new Board(1, STORE, desk.clock);
+    const board = new Board(desk.clock, { id: 1, account: STORE });
     board.hear(storeKey(9), encodeStore({ ...STORE, host: 79 }));
     board.hear(replicaKey(9, 5), encodeReplica(replicaOf()));
     const account = () => board.landscape().stores[1]!;
@@ -98,9 +98,24 @@ describe('Board', () => {
     expect(board.landscape().stores.length).toBe(1);
   });
 
+  it('deletes what an earlier life of its store has left in the map', () => {
+    const desk = new Desk();
+    const board = new Board(desk.clock, { id: 1, account: STORE });
+    const replica = replicaOf();
+    const [held, gone] = [replicaKey(1, replica.range), replicaKey(1, 7)];
+    for (const key of [held, gone]) board.hear(key, encodeReplica(replica));
+    board.ownIs(STORE, [replica]);
+    expect(board.publications()).toMatchObject([
+      { key: storeKey(1) },
+      { key: held, bytes: expect.any(Uint8Array) },
+      { key: gone, bytes: undefined },
+    ]);
+    expect(board.publications()).toEqual([]);
+  });
+
   it('refuses what is no account, and hears nothing of itself from others', () => {
     const desk = new Desk();
-    const board = new Board(1, STORE, desk.clock);
+    const board = new Board(desk.clock, { id: 1, account: STORE });
     expect(board.hear('x', new Uint8Array(3))).toBe(false);
     expect(board.hear(storeKey(2), new Uint8Array(3))).toBe(false);
     expect(board.hear(replicaKey(2, 1), new Uint8Array(3))).toBe(false);

@@ -1,0 +1,264 @@
+import type { Env } from '../../base/env.js';
+import type { Boundary } from '../range.js';
+import { OUTCOME, type Place } from '../replicated/commands.js';
+import { type Descriptor, ROLE } from '../replicated/descriptor.js';
+import { randomU53 } from '../replicated/identity.js';
+import type { RaftStore } from '../replicated/raft-store.js';
+import type { Replica } from '../replicated/replica.js';
+import type { PublishedStore } from './account-codec.js';
+import type { Command } from './balancer.js';
+import { Board, type Publication } from './board.js';
+import { Governor } from './governor.js';
+import {
+  leaderOf,
+  MEMBER,
+  type Member,
+  type RangeLoad,
+  type ReplicaAccount,
+  type Silence,
+} from './landscape.js';
+import { DEFAULT_RULES, type Rules } from './rules.js';
+
+export interface StewardOptions {
+  readonly store: RaftStore;
+  readonly env: Env;
+  readonly account: PublishedStore;
+  /** The key space to be covered. */
+  readonly services: readonly Boundary[];
+  /** What is known of a range's load here; `epochSinceMs` is filled in. */
+  loadOf(range: number): Omit<RangeLoad, 'epochSinceMs'>;
+  /** The shared map is to be changed so. */
+  publish(changes: readonly Publication[]): void;
+}
+
+/** A command that has no effect after this long has failed. */
+const COMMAND_MS_MAX = 30_000;
+
+interface Errand {
+  readonly command: Command;
+  readonly untilMs: number;
+  readonly sequence: number;
+}
+
+/**
+ * Keeps one store's house: publishes its account, sees the others', asks the balancers, and carries out what they say.
+ * A command is done when the landscape shows it, not when it was accepted, so that the next one is decided on what is.
+ *
+ * Pure: `tick` drives it, about every second and whenever something has changed.
+ */
+export class Steward {
+  readonly board: Board;
+  readonly governor = new Governor();
+  rules: Rules = DEFAULT_RULES;
+  private readonly options: StewardOptions;
+  private readonly session: number;
+  private readonly spread: number;
+  private account: PublishedStore;
+  private lastSequence = 0;
+  private errand: Errand | undefined;
+  /** Since when a range has its epoch. */
+  private readonly epochs = new Map<number, { epoch: number; sinceMs: number }>();
+  /** When followers of ranges that are led here were last heard, by replica. */
+  private readonly silences = new Map<string, { match: number; sinceMs: number }>();
+  /** The cluster was found, or there is none to be found: only then may key spaces begin. */
+  isSettled = false;
+
+  constructor(options: StewardOptions) {
+    const { store, env, account } = options;
+    this.options = options;
+    this.account = account;
+    this.session = randomU53(env.random) + 1;
+    this.spread = env.random.u32() / 2 ** 32;
+    this.board = new Board(env.clock, { id: store.id, account });
+  }
+
+  setDraining(draining: boolean): void {
+    this.account = { ...this.account, draining };
+  }
+
+  /** The host is another one now, or its name. */
+  accountIs(account: Pick<PublishedStore, 'host' | 'name' | 'cores'>): void {
+    this.account = { ...this.account, ...account };
+  }
+
+  tick(): void {
+    const { store, env, publish } = this.options;
+    const nowMs = env.clock.monotonicMs();
+    const replicas = [...store.replicas].filter(({ descriptor }) => descriptor !== undefined);
+    const accounts = replicas.map(replica => this.accountOf(replica, nowMs));
+    this.board.ownIs(
+      this.account,
+      accounts.sort((a, b) => a.range - b.range),
+    );
+    this.forget(accounts);
+    const changes = this.board.publications();
+    if (changes.length > 0) publish(changes);
+    const landscape = this.board.landscape();
+    this.settleErrand(nowMs);
+    if (!this.isSettled) return;
+    const { rules, spread } = this;
+    const { services } = this.options;
+    const command = this.governor.decide({ self: store.id, landscape, rules, nowMs, services, spread });
+    if (command !== undefined) this.begin(command, nowMs);
+  }
+
+  // -- The own account -----------------------------------------------------------------------------------------
+
+  private accountOf(replica: Replica, nowMs: number): ReplicaAccount {
+    const descriptor = replica.descriptor!;
+    const { id: range, epoch, boundary, genesis, pristine, membersAt, changing, merging } = descriptor;
+    const known = this.epochs.get(range);
+    if (known?.epoch !== epoch) this.epochs.set(range, { epoch, sinceMs: nowMs });
+    const { sinceMs } = this.epochs.get(range)!;
+    const leads = replica.isLeader;
+    return {
+      ...{ range, epoch, boundary, genesis, pristine, membersAt, leads },
+      replica: replica.id,
+      term: replica.raft.term,
+      members: membersOf(descriptor),
+      changing: changing || merging !== undefined,
+      load: { ...this.options.loadOf(range), epochSinceMs: sinceMs },
+      silent: leads ? this.silentOf(replica, nowMs) : [],
+    };
+  }
+
+  /** Followers that confirm nothing although there is something to confirm. */
+  private silentOf(replica: Replica, nowMs: number): Silence[] {
+    const silent: Silence[] = [];
+    for (const [follower, { match }] of replica.raft.progress) {
+      if (follower === replica.id) continue;
+      const key = `${replica.rangeId}/${follower}`;
+      const known = this.silences.get(key);
+      if (known === undefined || known.match !== match || match >= replica.raft.lastIndex)
+        this.silences.set(key, { match, sinceMs: nowMs });
+      else silent.push({ replica: follower, sinceMs: known.sinceMs });
+    }
+    return silent;
+  }
+
+  private forget(accounts: readonly ReplicaAccount[]): void {
+    if (this.epochs.size > accounts.length) {
+      const here = new Set(accounts.map(({ range }) => range));
+      for (const range of this.epochs.keys()) if (!here.has(range)) this.epochs.delete(range);
+    }
+    if (this.silences.size <= accounts.length * SILENCES_A_RANGE) return;
+    const led = new Set(accounts.filter(({ leads }) => leads).map(({ range }) => String(range)));
+    for (const key of this.silences.keys()) if (!led.has(key.split('/', 1)[0]!)) this.silences.delete(key);
+  }
+
+  // -- Commands ------------------------------------------------------------------------------------------------
+
+  /** Carries out an operator's command as it would a balancer's. False: it cannot be. */
+  carryOut(command: Command): boolean {
+    return this.give(command, ++this.lastSequence);
+  }
+
+  private begin(command: Command, nowMs: number): void {
+    const sequence = ++this.lastSequence;
+    if (this.give(command, sequence)) this.errand = { command, untilMs: nowMs + COMMAND_MS_MAX, sequence };
+    else this.governor.finished(false, nowMs, this.spread);
+  }
+
+  private give(command: Command, sequence: number): boolean {
+    const { store } = this.options;
+    const { session } = this;
+    switch (command.kind) {
+      case 'bootstrap':
+        store.found(this.firstRange(command.boundary));
+        return true;
+      case 'change': {
+        if (store.replica(command.range)?.descriptor?.membersAt !== command.membersAt) return false;
+        const places = [
+          ...command.voters.map((at): Place => ({ store: at, role: ROLE.VOTER })),
+          ...command.learners.map((at): Place => ({ store: at, role: ROLE.LEARNER })),
+        ];
+        store.configure(command.range, session, sequence, places);
+        return true;
+      }
+      case 'transfer':
+        return (
+          store.replica(command.range)?.raft.term === command.term &&
+          store.transfer(command.range, command.to)
+        );
+      case 'split':
+        return store.split(command.range, command.epoch, session, sequence, command.key) !== 0;
+      case 'merge':
+        if (store.replica(command.range)?.descriptor?.epoch !== command.epoch) return false;
+        if (store.replica(command.upper)?.descriptor?.epoch !== command.upperEpoch) return false;
+        store.merge(command.upper, command.range, session, sequence);
+        return true;
+      case 'retire':
+        store.inquire(command.range, leaderOf(this.board.landscape(), command.range)?.account.store);
+        return true;
+      case 'discard':
+        return store.discard(command.range);
+    }
+  }
+
+  private firstRange(boundary: Boundary): Descriptor {
+    const { store, env } = this.options;
+    const id = () => 1 + (randomU53(env.random) % (Number.MAX_SAFE_INTEGER - 2));
+    return {
+      ...{ id: id(), genesis: id(), service: boundary.start[0]!, epoch: 1, boundary },
+      members: [{ replica: FIRST_REPLICA, store: store.id, role: ROLE.VOTER }],
+      ...{ membersAt: 1, changing: false, nextReplica: FIRST_REPLICA + 1 },
+      ...{ merging: undefined, absorbed: [], pristine: true },
+    };
+  }
+
+  /** The store refused what it was given under this number: no need to wait. */
+  outcome(session: number, sequence: number, outcome: number): void {
+    if (session !== this.session || this.errand?.sequence !== sequence) return;
+    if (outcome === OUTCOME.DONE || outcome === OUTCOME.DONE_BEFORE || outcome === OUTCOME.UNKNOWN) return;
+    this.end(false, this.options.env.clock.monotonicMs());
+  }
+
+  private settleErrand(nowMs: number): void {
+    if (this.errand === undefined) return;
+    if (isSeen(this.errand.command, this.options.store)) this.end(true, nowMs);
+    else if (nowMs >= this.errand.untilMs) this.end(false, nowMs);
+  }
+
+  private end(isDone: boolean, nowMs: number): void {
+    this.errand = undefined;
+    this.governor.finished(isDone, nowMs, this.spread);
+  }
+}
+
+const SILENCES_A_RANGE = 8;
+const FIRST_REPLICA = 1;
+
+function membersOf({ members }: Descriptor): Member[] {
+  return members
+    .filter(({ role }) => role !== ROLE.LEAVING)
+    .map(({ replica, store, role }) => ({
+      replica,
+      store,
+      role: role === ROLE.VOTER ? MEMBER.VOTER : MEMBER.LEARNER,
+    }));
+}
+
+/** Whether what was ordered has come about. */
+function isSeen(command: Command, store: RaftStore): boolean {
+  if (command.kind === 'bootstrap') {
+    const { start } = command.boundary;
+    return [...store.replicas].some(
+      ({ descriptor }) => descriptor !== undefined && Buffer.compare(descriptor.boundary.start, start) === 0,
+    );
+  }
+  const replica = store.replica(command.range);
+  const descriptor = replica?.descriptor;
+  switch (command.kind) {
+    case 'retire':
+    case 'discard':
+      return replica === undefined;
+    case 'transfer':
+      return replica?.isLeader !== true;
+    case 'change':
+      return descriptor === undefined || (descriptor.membersAt > command.membersAt && !descriptor.changing);
+    case 'split':
+      return descriptor !== undefined && descriptor.epoch > command.epoch;
+    case 'merge':
+      return store.replica(command.upper) === undefined;
+  }
+}

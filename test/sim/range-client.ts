@@ -1,0 +1,144 @@
+import { Board } from '../../src/kv/balance/board.js';
+import { ASK, type Attempt, KvClient } from '../../src/kv/route/client.js';
+import { Route } from '../../src/kv/route/route.js';
+import { type KeyedOperation, OPERATION } from './linearizability.js';
+import type { Process, SimNode } from './node.js';
+import type { SeededRandom } from './random.js';
+import { Gossip, type Parcel } from './range-gossip.js';
+import { encodeOperation, registerKey } from './range-store.js';
+import type { RangeWorld } from './range-world.js';
+
+const LOOK_MS = 200;
+
+/** Does one operation after another on registers, by the product's own client. */
+export class RangeClient implements Process {
+  readonly history: KeyedOperation[] = [];
+  readonly node: SimNode;
+  open: KeyedOperation | undefined;
+  unknown = 0;
+  refused = 0;
+  readonly #world: RangeWorld;
+  readonly #random: SeededRandom;
+  readonly #client: KvClient;
+  readonly #route = new Route();
+  readonly #board: Board;
+  readonly #gossip: Gossip;
+  #seen: unknown;
+  #nextLookMs = 0;
+  #nextOperationMs = 0;
+  readonly #known = new Map<number, number>();
+  readonly #patience = new Map<number, { store: number; untilMs: number }>();
+
+  constructor(world: RangeWorld, node: SimNode, session: number) {
+    this.#world = world;
+    this.node = node;
+    this.#random = world.random.fork(node.label);
+    this.#gossip = new Gossip(this.#random, 1, node.index);
+    const clock = { wallMs: () => node.clock.wallMs(), monotonicMs: () => node.clock.monotonicMs() };
+    this.#board = new Board(clock);
+    this.#gossip.onEntry = (key, bytes) => this.#board.hear(key, bytes);
+    const wire = { send: (store: number, attempt: Attempt) => this.#send(store, attempt) };
+    this.#client = new KvClient(session, this.#route, wire, { clock, random: this.#random });
+  }
+
+  start(): void {
+    this.node.start(this);
+  }
+
+  #send(store: number, attempt: Attempt): boolean {
+    const to = this.#world.nodeOf(store);
+    if (to === undefined) return false;
+    this.#world.network.send(
+      this.node,
+      to.address,
+      'datagram',
+      { kind: 'attempt', attempt, client: this.node } satisfies Parcel,
+      80,
+    );
+    const untilMs = this.node.clock.monotonicMs() + this.#random.between(300, 3000);
+    this.#patience.set(attempt.sequence, { store, untilMs });
+    return true;
+  }
+
+  receive(payload: unknown): void {
+    const parcel = payload as Parcel;
+    if (parcel.kind === 'gossip') this.#gossip.hear(parcel.entries);
+    else if (parcel.kind === 'answer') {
+      const { sequence, outcome, output, places } = parcel.answer;
+      // What was given up stands for a stream that broke: nothing more comes of it.
+      if (this.#patience.get(sequence)?.store !== parcel.store) return;
+      this.#patience.delete(sequence);
+      this.#client.answered(parcel.store, sequence, outcome, output, places);
+    }
+  }
+
+  unreachable(): void {}
+
+  nextWakeMs(): number {
+    return Math.min(this.#nextLookMs, this.#client.nextDeadlineMs);
+  }
+
+  wake(): void {
+    const nowMs = this.node.clock.monotonicMs();
+    if (nowMs >= this.#nextLookMs) {
+      this.#nextLookMs = nowMs + LOOK_MS;
+      this.#board.hostsAre(this.#gossip.hostsAlive(nowMs));
+      const landscape = this.#board.landscape();
+      if (landscape !== this.#seen) {
+        this.#seen = landscape;
+        this.#route.update(landscape);
+        this.#client.routeChanged();
+      }
+      for (const [sequence, { store, untilMs }] of this.#patience) {
+        if (nowMs < untilMs) continue;
+        this.#patience.delete(sequence);
+        this.#client.lost(store, () => true);
+      }
+      if (this.open === undefined && nowMs >= this.#nextOperationMs && this.#world.isWorking)
+        this.#begin(nowMs);
+    }
+    this.#client.tick();
+  }
+
+  #begin(nowMs: number): void {
+    const { time, settings } = this.#world;
+    const key = this.#random.below(settings.registers);
+    const draw = this.#random.fraction();
+    const kind = draw < 0.4 ? OPERATION.READ : draw < 0.75 ? OPERATION.WRITE : OPERATION.SWAP;
+    const operation: KeyedOperation = {
+      ...{ kind, key },
+      value: kind === OPERATION.READ ? 0 : this.#world.newValue(),
+      expected: kind === OPERATION.SWAP ? (this.#known.get(key) ?? 0) : 0,
+      ...{ seen: undefined, startedAt: time.nowMs, endedAt: Number.POSITIVE_INFINITY },
+    };
+    this.open = operation;
+    const { value, expected } = operation;
+    const body = encodeOperation(kind, key, value, expected);
+    const ask = kind === OPERATION.READ ? ASK.QUERY : ASK.MUTATE;
+    this.#client.call(ask, registerKey(key), body, nowMs + settings.deadlineMs, {
+      done: output => {
+        const seen = output === undefined ? undefined : Buffer.from(output).readDoubleLE(0);
+        if (seen !== undefined) this.#known.set(key, kind === OPERATION.WRITE ? value : seen);
+        this.#end({ ...operation, seen, endedAt: time.nowMs });
+      },
+      // It never was and never will be.
+      notDone: () => {
+        this.refused++;
+        this.#end(undefined);
+      },
+      unknown: () => {
+        this.unknown++;
+        this.#world.unanswered(operation);
+        this.#end(operation);
+      },
+    });
+  }
+
+  #end(operation: KeyedOperation | undefined): void {
+    if (operation !== undefined && (operation.kind !== OPERATION.READ || operation.seen !== undefined))
+      this.history.push(operation);
+    if (operation === undefined && this.open !== undefined) this.#world.notDone(this.open);
+    this.open = undefined;
+    this.#nextOperationMs = this.node.clock.monotonicMs() + this.#random.between(0, 2 * this.#world.thinkMs);
+  }
+}

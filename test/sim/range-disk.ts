@@ -1,0 +1,134 @@
+import type { EngineSnapshot, EntryVisitor, KvWriter, SnapshotEngine } from '../../src/kv/engine.js';
+import { MemoryEngine } from '../../src/kv/memory-engine.js';
+import { WriteBatch } from '../../src/kv/write-batch.js';
+import { type DiskSettings, GOOD_DISK } from './kv-disk.js';
+import type { SeededRandom } from './random.js';
+import type { World } from './world.js';
+
+interface Transaction {
+  readonly batch: WriteBatch;
+  readonly durable: () => void;
+}
+
+/** What outlives the processes of a store: a crash keeps any prefix of the transactions that were not flushed. */
+export class RangeDisk {
+  settings: DiskSettings = GOOD_DISK;
+  readonly world: World;
+  readonly random: SeededRandom;
+  #engine: DiskEngine | undefined;
+  readonly #durable = new MemoryEngine();
+
+  constructor(world: World, random: SeededRandom) {
+    this.world = world;
+    this.random = random;
+  }
+
+  /** For the process that begins now. `run` has what the disk tells done by the process. */
+  open(run: (tell: () => void) => void): SnapshotEngine {
+    this.#engine = new DiskEngine(this, this.#durable, run);
+    return this.#engine;
+  }
+
+  crash(): void {
+    this.#engine?.crash();
+    this.#engine = undefined;
+  }
+}
+
+class DiskEngine implements SnapshotEngine {
+  readonly #disk: RangeDisk;
+  readonly #durable: MemoryEngine;
+  readonly #current = new MemoryEngine();
+  readonly #run: (tell: () => void) => void;
+  #pending: Transaction[] = [];
+  #isFlushing = false;
+  #isDead = false;
+
+  constructor(disk: RangeDisk, durable: MemoryEngine, run: (tell: () => void) => void) {
+    this.#disk = disk;
+    this.#durable = durable;
+    this.#run = run;
+    const all: [Uint8Array, Uint8Array][] = [];
+    durable.scan(Uint8Array.of(0), Uint8Array.of(255), (key, value) => all.push([key, value]) > 0);
+    this.#current.write(
+      writer => {
+        for (const [key, value] of all) writer.put(key, value);
+      },
+      () => undefined,
+    );
+  }
+
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.#current.get(key);
+  }
+
+  scan(start: Uint8Array, end: Uint8Array, visit: EntryVisitor, reverse?: boolean): void {
+    this.#current.scan(start, end, visit, reverse);
+  }
+
+  snapshot(): EngineSnapshot {
+    return this.#current.snapshot();
+  }
+
+  write(work: (writer: KvWriter) => void, durable: () => void): void {
+    const batch = new WriteBatch();
+    this.#current.write(
+      writer =>
+        work({
+          get: key => writer.get(key),
+          scan: (start, end, visit, reverse) => writer.scan(start, end, visit, reverse),
+          put: (key, value) => {
+            batch.put(key, value);
+            writer.put(key, value);
+          },
+          remove: key => {
+            batch.remove(key);
+            writer.remove(key);
+          },
+        }),
+      () => undefined,
+    );
+    this.#pending.push({ batch, durable });
+    if (!this.#isFlushing) this.#flush();
+  }
+
+  #flush(): void {
+    const count = this.#pending.length;
+    if (count === 0) return;
+    const { flushMsMin, flushMsMax, hanging, hangMsMax } = this.#disk.settings;
+    const { random, world } = this.#disk;
+    let takesMs = random.between(flushMsMin, flushMsMax);
+    if (random.chance(hanging)) takesMs += random.between(0, hangMsMax);
+    this.#isFlushing = true;
+    world.after(takesMs, () => {
+      if (this.#isDead) return;
+      this.#isFlushing = false;
+      const flushed = this.#pending.splice(0, count);
+      for (const transaction of flushed) this.#settle(transaction);
+      this.#run(() => {
+        for (const { durable } of flushed) durable();
+      });
+      this.#flush();
+    });
+  }
+
+  #settle({ batch }: Transaction): void {
+    this.#durable.write(
+      writer => batch.replay(writer),
+      () => undefined,
+    );
+  }
+
+  crash(): void {
+    this.#isDead = true;
+    const { random } = this.#disk;
+    const all = this.#pending.length;
+    const survived = random.chance(0.5) ? random.pick([0, all]) : random.below(all + 1);
+    for (const transaction of this.#pending.slice(0, survived)) this.#settle(transaction);
+    this.#pending = [];
+  }
+
+  close(): void {
+    this.#isDead = true;
+  }
+}

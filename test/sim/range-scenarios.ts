@@ -1,0 +1,264 @@
+import { randomU53 } from '../../src/kv/replicated/identity.js';
+import { GOOD_DISK } from './kv-disk.js';
+import { LAN } from './network.js';
+import { SeededRandom } from './random.js';
+import type { RangeStoreNode } from './range-store.js';
+import { registerKey } from './range-store.js';
+import { BUSY_RULES, type RangeSettings, RangeWorld } from './range-world.js';
+import { fail, percentile } from './underlay-checkers.js';
+import type { Outcome } from './underlay-scenarios.js';
+import { type Figure, MINUTE_MS } from './underlay-story.js';
+
+type Fault = (world: RangeWorld, forMs: number) => void;
+
+const names = (some: readonly RangeStoreNode[]) => some.map(({ node }) => node.label).join(' ');
+const indexes = (some: readonly RangeStoreNode[]) => new Set(some.map(({ node }) => node.index));
+const up = (world: RangeWorld) => world.stores.filter(({ node }) => node.isResponsive);
+
+function crash(world: RangeWorld, forMs: number): void {
+  const store = world.random.pick(world.stores);
+  if (!store.node.isUp || world.isCalm) return;
+  store.crash();
+  world.time.after(world.random.chance(0.6) ? world.random.between(1, 500) : forMs, () => {
+    if (!store.node.isUp) store.start();
+  });
+}
+
+function blackout(world: RangeWorld): void {
+  for (const store of world.stores) {
+    if (!store.node.isUp || world.isCalm) continue;
+    store.crash();
+    world.time.after(world.random.between(1, 3000), () => {
+      if (!store.node.isUp) store.start();
+    });
+  }
+}
+
+function pause(world: RangeWorld, forMs: number): void {
+  const store = world.random.pick(world.stores);
+  if (store.node.isPaused || world.isCalm) return;
+  store.node.pause();
+  world.note(store.node.label, 'is stopped');
+  world.time.after(Math.min(forMs, world.random.between(50, 8000)), () => resume(world, store));
+}
+
+function resume(world: RangeWorld, store: RangeStoreNode): void {
+  if (!store.node.isPaused) return;
+  world.note(store.node.label, 'goes on');
+  store.node.resume();
+}
+
+function cut(
+  world: RangeWorld,
+  from: readonly RangeStoreNode[],
+  to: readonly RangeStoreNode[],
+  forMs: number,
+): void {
+  if (world.isCalm) return;
+  const rule = { from: indexes(from), to: indexes(to), isCut: true };
+  world.time.after(forMs, world.network.addRule(rule, `${names(from)} cannot send to ${names(to)}`));
+}
+
+/** Some from the others; clients reach all. */
+function parts(world: RangeWorld, forMs: number): void {
+  const some = world.random.sample(world.stores, 1 + world.random.below(world.stores.length - 1));
+  const others = world.stores.filter(store => !some.includes(store));
+  const shape = world.random.below(4);
+  if (shape !== 0) cut(world, some, others, forMs);
+  if (shape !== 1) cut(world, others, some, forMs);
+}
+
+function weather(world: RangeWorld, forMs: number): void {
+  const { random } = world;
+  const settings = {
+    ...LAN,
+    delayMs: random.between(0, 1) ** 3 * 200,
+    jitterMs: random.between(0, 1) ** 2 * 300,
+    loss: random.between(0, 1) ** 2 * 0.3,
+    doubled: random.between(0, 0.2),
+    straggling: random.between(0, 0.2),
+  };
+  const words = `weather: loss ${settings.loss.toFixed(2)}, delay ${settings.delayMs.toFixed(0)} ms`;
+  world.time.after(forMs, world.network.addRule({ from: 'all', to: 'all', settings }, words));
+}
+
+function slowDisk(world: RangeWorld, forMs: number): void {
+  const { random } = world;
+  const store = random.pick(world.stores);
+  store.disk.settings = {
+    flushMsMin: 1,
+    flushMsMax: 5 + random.between(0, 1) ** 3 * 2000,
+    hanging: 0.02,
+    hangMsMax: 3000,
+  };
+  world.time.after(forMs, () => {
+    store.disk.settings = GOOD_DISK;
+  });
+}
+
+/** An operator's hand on some range: beside what the balancers do. */
+function operate(world: RangeWorld): void {
+  const { random } = world;
+  const leaders = up(world).flatMap(store =>
+    [...store.store.replicas].filter(({ isLeader }) => isLeader).map(replica => ({ store, replica })),
+  );
+  if (leaders.length === 0) return;
+  const { store, replica } = random.pick(leaders);
+  const { descriptor } = replica;
+  if (descriptor === undefined) return;
+  const sequence = 1 + randomU53(random);
+  const draw = random.below(4);
+  if (draw === 0) {
+    const key = registerKey(random.below(world.settings.registers));
+    store.store.split(descriptor.id, descriptor.epoch, 9_999_999, sequence, key);
+    world.note(store.node.label, `is asked to split ${descriptor.id.toString(36)}`);
+  } else if (draw === 1) {
+    const places = random
+      .sample(world.stores, random.pick([1, 3, 3, 5]))
+      .map(other => ({ store: other.store.id, role: 0 }));
+    store.store.configure(descriptor.id, 9_999_999, sequence, places);
+    world.note(store.node.label, `is asked to move ${descriptor.id.toString(36)} to ${places.length} stores`);
+  } else if (draw === 2) {
+    const to = random.pick(descriptor.members);
+    store.store.transfer(descriptor.id, to.store);
+  } else {
+    const other = random.pick(leaders).replica;
+    store.store.merge(descriptor.id, other.rangeId, 9_999_999, sequence);
+    world.note(
+      store.node.label,
+      `is asked to merge ${descriptor.id.toString(36)} into ${other.rangeId.toString(36)}`,
+    );
+  }
+  store.node.settle();
+}
+
+export interface RangeScenario {
+  readonly name: string;
+  readonly about: string;
+  readonly faults: readonly Fault[];
+  /** Milliseconds between two faults, in the mean. */
+  readonly everyMs: number;
+}
+
+export const RANGE_SCENARIOS: readonly RangeScenario[] = [
+  {
+    name: 'housekeeping',
+    about: 'no faults: ranges begin, spread, divide, and come together',
+    faults: [operate],
+    everyMs: 20_000,
+  },
+  {
+    name: 'range-crashes',
+    about: 'stores crash at any point, also all at once',
+    faults: [crash, crash, crash, blackout, operate, operate],
+    everyMs: 8000,
+  },
+  {
+    name: 'range-parts',
+    about: 'cuts in one direction and in both, lost and late packets',
+    faults: [parts, parts, weather, operate, operate],
+    everyMs: 8000,
+  },
+  {
+    name: 'range-chaos',
+    about: 'all of it at once',
+    faults: [crash, crash, blackout, pause, parts, parts, weather, slowDisk, operate, operate, operate],
+    everyMs: 5000,
+  },
+];
+
+const TOTAL_MS = 10 * MINUTE_MS;
+const CALM_MS = 2 * MINUTE_MS;
+const DEADLINE_MS = 10_000;
+/** Faults have stopped: within this every operation is answered in time again. */
+const READY_MS = 30_000;
+
+export interface RangePlay {
+  readonly seed: number;
+  readonly stores?: number;
+}
+
+function settingsOf({ seed, stores }: RangePlay): RangeSettings {
+  const random = new SeededRandom(seed).fork('settings');
+  const drift = random.pick([0.001, 0.02, 0.05]);
+  const isSmall = random.chance(0.5);
+  return {
+    stores: stores ?? random.pick([3, 3, 4, 5, 5, 6, 7]),
+    clients: 4 + random.below(4),
+    registers: 10 + random.below(20),
+    timing: {
+      clockDriftMax: random.chance(0.7) ? drift : undefined!,
+      quiesceAfterMs: random.pick([0, 1000, 3000]),
+    },
+    limits: isSmall ? { logBytesMax: 2000, tailBytesMax: 500, batchBytesMax: 300 } : {},
+    snapshots: { chunkBytesMax: random.pick([1000, 100_000]) },
+    rules: BUSY_RULES,
+    drift,
+    deadlineMs: DEADLINE_MS,
+  };
+}
+
+/** Plays one scenario to its end or its first failure. */
+export function playRanges(
+  scenario: RangeScenario,
+  play: RangePlay,
+  follow?: (line: string) => void,
+): Outcome {
+  const world = new RangeWorld(play.seed, settingsOf(play));
+  world.time.trace.follow = follow;
+  const outcome = (figures: readonly Figure[], failure: string | undefined): Outcome => ({
+    figures,
+    failure,
+    trace: () => world.time.trace.lines(),
+    virtualMs: world.time.nowMs,
+  });
+  try {
+    return outcome(live(world, scenario), undefined);
+  } catch (error) {
+    const isCheck = error instanceof Error && error.name === 'CheckFailure';
+    return outcome([], isCheck ? error.message : error instanceof Error ? error.stack : String(error));
+  }
+}
+
+function live(world: RangeWorld, scenario: RangeScenario): readonly Figure[] {
+  const { random, time } = world;
+  world.start();
+  const calmAtMs = TOTAL_MS - CALM_MS;
+  for (let atMs = 5000; atMs < calmAtMs; atMs += random.between(0, 2 * scenario.everyMs)) {
+    const fault = random.pick(scenario.faults);
+    const forMs = Math.min(random.between(0, 1) ** 2 * 40_000, calmAtMs - atMs);
+    time.after(atMs, () => fault(world, forMs));
+  }
+  time.run(calmAtMs);
+  world.isCalm = true;
+  world.network.heal();
+  for (const store of world.stores) {
+    store.disk.settings = GOOD_DISK;
+    resume(world, store);
+    if (!store.node.isUp) store.start();
+  }
+  time.run(READY_MS);
+  world.calmSinceMs = time.nowMs;
+  time.run(CALM_MS - READY_MS - DEADLINE_MS);
+  world.isWorking = false;
+  time.run(DEADLINE_MS + 1000);
+  if (world.clients.some(({ open }) => open !== undefined))
+    fail('liveness: a client still waits, in the calm');
+  const tookMs = time.runUntil(() => world.difference() === undefined, 3 * MINUTE_MS, 500);
+  if (tookMs === undefined) fail(`liveness: at the end ${world.difference()}`);
+  world.checkHistories();
+  const history = world.clients.flatMap(client => client.history);
+  const latencies = history
+    .filter(one => one.endedAt !== Number.POSITIVE_INFINITY)
+    .map(one => one.endedAt - one.startedAt);
+  return [
+    {
+      what: 'operations',
+      text: `${history.length}, ${world.clients.reduce((sum, one) => sum + one.unknown, 0)} unknown`,
+    },
+    { what: 'p50', text: `${percentile(latencies, 0.5).toFixed(0)} ms` },
+    { what: 'p99', text: `${percentile(latencies, 0.99).toFixed(0)} ms` },
+    { what: 'ranges', text: String(world.ranges) },
+    { what: 'at rest after', text: `${(tookMs / 1000).toFixed(1)} s` },
+  ];
+}

@@ -52,6 +52,8 @@ export class ServiceView implements Task {
   private readonly routing: Routing;
   private readonly movers = new Set<Mover>();
   private isChanged = false;
+  /** The map has more directives than may be, for several nodes have added some at the same time. */
+  private isOverfull = false;
 
   constructor(service: string, agent: Agent, parts: ServiceViewParts) {
     this.service = service;
@@ -165,6 +167,7 @@ export class ServiceView implements Task {
   }
 
   private readDirectives(keys: Iterable<string>): void {
+    let isFreed = false;
     for (const key of keys) {
       const prefix = prefixOf(key);
       if (prefix === undefined) continue;
@@ -172,12 +175,22 @@ export class ServiceView implements Task {
       const weights = bytes === undefined ? undefined : decodeWeights(bytes);
       const { log } = this.parts.env;
       if (weights === undefined) {
+        isFreed ||= this.directives.get(prefix) !== undefined;
         this.directives.delete(prefix);
         if (bytes !== undefined) log.warn({ service: this.service, prefix }, 'not a traffic directive');
       } else if (!this.directives.set({ prefix, weights })) {
+        this.isOverfull = true;
         log.warn({ service: this.service, prefix }, 'too many traffic directives');
       }
     }
+    if (isFreed) this.takeOverfull();
+  }
+
+  /** There is room again: for those that found none, so that all nodes know the same. */
+  private takeOverfull(): void {
+    if (!this.isOverfull) return;
+    this.isOverfull = false;
+    this.readDirectives(this.map.keys());
   }
 }
 

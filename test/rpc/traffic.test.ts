@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { RpcResult } from '../../src/rpc/failure.js';
-import { Directives } from '../../src/rpc/traffic.js';
+import { DIRECTIVES_MAX, Directives } from '../../src/rpc/traffic.js';
 import { bank, handlers } from './bank.js';
 import { World } from './world.js';
 
@@ -87,6 +87,21 @@ describe('traffic', () => {
     world.run(30);
     expect(ask('acme-1', 10)).toEqual({ s1: 10 });
     expect(view.traffic()).toEqual([]);
+  });
+
+  it('takes in at last what was set elsewhere while there was no room', () => {
+    const world = new World(5);
+    const views = [world.addNode(), world.addNode()].map(({ rpc }) => rpc.view('bank'));
+    for (let at = 0; at < DIRECTIVES_MAX - 1; at++) views[0]!.setTraffic(`t${at}`, { red: 1 });
+    world.run(100);
+    for (const [at, view] of views.entries()) expect(view.setTraffic(`late${at}`, { red: 1 })).toBe(true);
+    world.run(100);
+    expect(views[0]!.traffic()).not.toEqual(views[1]!.traffic());
+    expect(views[0]!.setTraffic('more', { red: 1 })).toBe(false);
+    views[1]!.unsetTraffic('t5');
+    world.run(100);
+    expect(views[0]!.traffic()).toEqual(views[1]!.traffic());
+    expect(views[0]!.traffic()).toHaveLength(DIRECTIVES_MAX);
   });
 
   it('refuses a tenant whose groups are empty, and says why', () => {

@@ -1,4 +1,4 @@
-import { isJoint, NOBODY } from './configuration.js';
+import { NOBODY } from './configuration.js';
 import type { Core } from './core.js';
 import { MESSAGE } from './message.js';
 
@@ -18,8 +18,7 @@ export function quiesceIfIdle(core: Core): void {
     log.durableIndex === lastIndex &&
     log.appliedIndex === lastIndex &&
     core.transferee === NOBODY &&
-    core.waitingReads.length + core.confirmingReads.length === 0 &&
-    !isJoint(log.configurations.current);
+    core.waitingReads.length + core.confirmingReads.length === 0;
   if (!isIdle) return;
   for (const { match, ackedRound, isGone } of core.followers)
     if (!isGone && (match !== lastIndex || ackedRound !== core.round)) return;

@@ -202,6 +202,67 @@ describe('what waits for the disk', () => {
   });
 });
 
+describe('a follower', () => {
+  it('commits no further than it knows to agree with the leader', () => {
+    const bench = new Bench(THREE);
+    bench.append(2, 1, [0, 0], [1, 1, 1, 1]);
+    bench.append(3, 2, [0, 0], [1], 4);
+    bench.obey();
+    expect(bench.raft.commitIndex).toBe(1);
+  });
+
+  it('answers an append of long ago, whose place is compacted, with what it has', () => {
+    const bench = new Bench(THREE);
+    bench.append(2, 1, [0, 0], [1, 1, 1], 3);
+    bench.obey();
+    bench.log.compact(3, THREE);
+    bench.raft.compacted(3);
+    bench.append(2, 1, [1, 1], [1]);
+    expect(bench.obey()).toMatchObject([{ kind: MESSAGE.APPEND_ANSWER, match: 3, rejected: 0 }]);
+  });
+
+  it('confirms to a leader in its term, or not at all', () => {
+    const bench = new Bench(THREE);
+    bench.append(2, 1, [0, 0], [1]);
+    bench.raft.step({ kind: MESSAGE.VOTE, from: 3, to: 1, term: 2, lastIndex: 9, lastTerm: 1, force: true });
+    expect(bench.obey().filter(({ kind }) => kind === MESSAGE.APPEND_ANSWER)).toEqual([]);
+  });
+
+  it('without a vote does not campaign even when it is told to', () => {
+    const bench = new Bench({ voters: [2, 3], outgoing: [], learners: [1] });
+    bench.append(2, 1, [0, 0], [1]);
+    bench.raft.step({ kind: MESSAGE.TIMEOUT_NOW, from: 2, to: 1, term: 1 });
+    expect([bench.raft.role, bench.raft.term]).toEqual([ROLE.FOLLOWER, 1]);
+  });
+});
+
+describe('a follower that is to get the state', () => {
+  it('is fed from the log again if it turns out to have enough', () => {
+    const bench = Bench.leading();
+    bench.answer(3, 1);
+    for (let i = 1; i <= 3; i++) bench.raft.propose(1, i, DATA);
+    bench.obey();
+    bench.answer(2, 4);
+    bench.obey();
+    bench.log.compact(3, THREE);
+    bench.raft.compacted(3);
+    bench.raft.step({
+      kind: MESSAGE.APPEND_ANSWER,
+      from: 3,
+      to: 1,
+      term: 1,
+      match: 0,
+      rejected: 4,
+      hintIndex: 1,
+      hintTerm: 1,
+    });
+    expect(bench.raft.ready()!.snapshotsWanted).toEqual([3]);
+    // What it had been sent before arrives after all.
+    bench.answer(3, 3);
+    expect(bench.obey()).toMatchObject([{ kind: MESSAGE.APPEND, to: 3, previousIndex: 3 }]);
+  });
+});
+
 describe('one voter', () => {
   it('stores, commits and applies in one ready, and has committed once that is durable', () => {
     const bench = new Bench(ALONE);
@@ -327,8 +388,10 @@ describe('a lease', () => {
       bench.raft.tick();
       bench.obey();
     }
-    bench.heard(2, 3);
-    expect(bench.raft.hasLease).toBe(false);
+    for (let round = 1; round <= 7; round++) {
+      bench.heard(2, round);
+      expect(bench.raft.hasLease).toBe(false);
+    }
     bench.heard(2, 1_000);
     expect(bench.raft.hasLease).toBe(false);
     bench.heard(2, 70);

@@ -29,14 +29,17 @@ export class KvClient {
   readonly #session: number;
   /** The store it asks as long as a replica is there: an application on that machine. Others look for the leader. */
   readonly #home: KvStore | undefined;
+  readonly #reads: number;
   readonly #leaderStore = new Map<number, KvStore>();
   /** What it last knew of each register. */
   readonly #known = new Map<number, number>();
   #sequence = 0;
   #open: Open | undefined;
 
-  constructor(world: KvWorld, session: number, home: KvStore | undefined) {
+  /** `reads`: which share of its operations are. */
+  constructor(world: KvWorld, session: number, reads: number, home: KvStore | undefined) {
     this.#world = world;
+    this.#reads = reads;
     this.#session = session;
     this.#home = home;
     this.#random = world.random.fork(`client ${session}`);
@@ -70,8 +73,8 @@ export class KvClient {
   #begin(): void {
     const { time, settings } = this.#world;
     const key = this.#world.pickKey(this.#random);
-    const draw = this.#random.fraction();
-    const kind = draw < 0.45 ? OPERATION.READ : draw < 0.8 ? OPERATION.WRITE : OPERATION.SWAP;
+    const isRead = this.#random.chance(this.#reads);
+    const kind = isRead ? OPERATION.READ : this.#random.chance(0.6) ? OPERATION.WRITE : OPERATION.SWAP;
     this.#sequence += 1;
     const operation: KeyedOperation = {
       kind,

@@ -47,6 +47,11 @@ export class Disk {
     return this.#pending.length;
   }
 
+  /** What a crash would leave at least. */
+  durable(replica: ReplicaId): ReplicaStorage | undefined {
+    return this.#durable.get(replica);
+  }
+
   /** To what is seen; a transaction that contains it must follow in the same turn. */
   see(write: Write): void {
     change(this.seen, write);

@@ -182,6 +182,34 @@ export function loseClients(world: KvWorld, forMs: number): void {
   });
 }
 
+/** Some messages come seconds late: connections that hang, and go on. */
+export function lateMail(world: KvWorld, forMs: number): void {
+  world.lateness = world.random.between(0.01, 0.2);
+  world.time.trace.note(
+    'event',
+    'network',
+    `${(world.lateness * 100).toFixed(0)} % of the messages come late`,
+  );
+  world.time.after(forMs, () => {
+    world.lateness = 0;
+  });
+}
+
+/** What is large is lost, what is small passes: leaders are elected and cannot replicate much. */
+export function blackHole(world: KvWorld, forMs: number): void {
+  const lastsMs = Math.max(forMs, 8_000);
+  world.appendLoss = world.random.between(0.5, 0.98);
+  world.time.trace.note(
+    'event',
+    'network',
+    `${(world.appendLoss * 100).toFixed(0)} % of the appends are lost`,
+  );
+  world.time.after(lastsMs, () => {
+    world.appendLoss = 0;
+  });
+  regicide(world, lastsMs);
+}
+
 /** Nobody asks anything, so that groups go quiet; then all at once. */
 export function silence(world: KvWorld, forMs: number): void {
   world.isWorking = false;
@@ -210,10 +238,13 @@ export function transfer(world: KvWorld): void {
 
 /** Any configuration that differs from the present one in one to three members. */
 export function changeMembers(world: KvWorld): void {
-  const { random } = world;
-  const group = random.below(world.settings.groups);
+  const group = world.random.below(world.settings.groups);
   const leader = world.leaders(group)[0];
-  if (leader === undefined) return;
+  if (leader !== undefined) changeAt(world, leader);
+}
+
+function changeAt(world: KvWorld, leader: KvReplica): void {
+  const { random } = world;
   const { configuration } = leader.raft;
   let voters = [...configuration.voters];
   let learners = [...configuration.learners];
@@ -231,7 +262,34 @@ export function changeMembers(world: KvWorld): void {
   }
   voters = sorted(voters);
   learners = sorted(learners.filter(id => !voters.includes(id)));
-  world.change(group, voters, learners);
+  world.change(leader, voters, learners);
+}
+
+/** A change that its leader has in its log and can tell to few, or to nobody. */
+export function strandChange(world: KvWorld, forMs: number): void {
+  const found = leading(world);
+  if (found === undefined) return;
+  const { leader, store } = found;
+  const friends = world.random.sample(without(world, [store]), world.random.below(2));
+  const some = [store, ...friends];
+  cutBoth(world, some, without(world, some), Math.max(4_000, Math.min(forMs, 15_000)));
+  world.time.after(world.random.between(0, 400), () => {
+    if (store.replicas.get(leader.id) === leader && leader.isLeader) changeAt(world, leader);
+  });
+}
+
+/** A leader that hears what the others said seconds ago, and is not heard. */
+export function hearThePast(world: KvWorld): void {
+  const found = leading(world);
+  if (found === undefined) return;
+  const { store } = found;
+  const settings = { ...LAN, delayMs: world.random.between(600, 2_600), jitterMs: 100 };
+  const others = without(world, [store]);
+  const rule = { from: indexes(others), to: indexes([store]), settings };
+  const words = `${store.label} hears the others ${settings.delayMs.toFixed(0)} ms late`;
+  world.time.after(8_000, world.network.addRule(rule, words));
+  storm(world, 8_000);
+  world.time.after(world.random.between(500, 2_000), () => cut(world, [store], others, 5_000));
 }
 
 function sorted(ids: readonly ReplicaId[]): ReplicaId[] {
@@ -253,6 +311,7 @@ export function handOverAndVanish(world: KvWorld, forMs: number): void {
   const others = leader.raft.configuration.voters.filter(id => id !== leader.id);
   if (others.length === 0) return;
   const to = world.random.pick(others);
+  storm(world, forMs);
   store.note(leader.group, leader.id, `is to hand over to ${to} and is cut off`);
   store.command(leader, () => leader.raft.transfer(to));
   const lateMs = world.random.between(0.5, 20);
@@ -270,6 +329,7 @@ export function forgetLeader(world: KvWorld): void {
   const { random } = world;
   const rest = leader.raft.configuration.voters.filter(id => id !== leader.id).map(id => world.storeOf(id)!);
   if (rest.length < 2) return;
+  storm(world, 8_000);
   const vouching = random.sample(rest, Math.floor((rest.length + 1) / 2));
   const lost = without(world, [store, ...vouching]);
   cutBoth(world, [store], lost, 8_000);
@@ -330,7 +390,7 @@ export function strandEntries(world: KvWorld, forMs: number): void {
 export function heal(world: KvWorld): void {
   world.isCalm = true;
   world.network.heal();
-  world.clientLoss = 0;
+  world.clientLoss = world.lateness = world.appendLoss = 0;
   world.isWorking = true;
   world.thinkMs = 400;
   for (const store of world.stores) {

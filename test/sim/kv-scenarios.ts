@@ -1,5 +1,6 @@
 import { RAFT_LIMITS, RAFT_TIMING } from '../../src/kv/raft/settings.js';
 import {
+  blackHole,
   blackout,
   bridge,
   changeMembers,
@@ -11,7 +12,9 @@ import {
   halves,
   handOverAndVanish,
   heal,
+  hearThePast,
   isolate,
+  lateMail,
   leaveBehind,
   loseClients,
   pause,
@@ -20,6 +23,7 @@ import {
   silence,
   slowDisk,
   storm,
+  strandChange,
   strandEntries,
   transfer,
   weather,
@@ -41,15 +45,36 @@ export interface KvScenario {
   readonly adjust?: (settings: KvSettings) => KvSettings;
 }
 
-const CUTS: readonly Fault[] = [isolate, isolate, halves, bridge, cutLink, flap];
-const CRASHES: readonly Fault[] = [crash, crash, crash, blackout, rollingCrashes, regicide, slowDisk];
+const CUTS: readonly Fault[] = [isolate, isolate, halves, bridge, cutLink, flap, lateMail, hearThePast];
+const CRASHES: readonly Fault[] = [
+  crash,
+  crash,
+  crash,
+  blackout,
+  rollingCrashes,
+  regicide,
+  slowDisk,
+  blackHole,
+];
 
 export const KV_SCENARIOS: readonly KvScenario[] = [
   { name: 'calm', about: 'nothing goes wrong', faults: [silence, storm], everyMs: 30_000 },
   {
     name: 'elections',
     about: 'leaders are stopped, cut off, killed, slowed, one after the other',
-    faults: [isolate, pause, pause, crash, regicide, weather, flap, strandEntries, silence],
+    faults: [
+      isolate,
+      pause,
+      pause,
+      crash,
+      regicide,
+      blackHole,
+      weather,
+      lateMail,
+      flap,
+      strandEntries,
+      silence,
+    ],
     everyMs: 8_000,
   },
   {
@@ -68,15 +93,15 @@ export const KV_SCENARIOS: readonly KvScenario[] = [
     name: 'membership',
     about: 'voters and learners come and go, several at once, while stores crash and are cut off',
     faults: [
-      changeMembers,
-      changeMembers,
-      changeMembers,
-      changeMembers,
+      ...Array<Fault>(5).fill(changeMembers),
+      strandChange,
+      strandChange,
       transfer,
       crash,
       isolate,
       halves,
       pause,
+      regicide,
     ],
     everyMs: 4_000,
   },
@@ -97,12 +122,14 @@ export const KV_SCENARIOS: readonly KvScenario[] = [
     faults: [
       transfer,
       transfer,
-      transfer,
       handOverAndVanish,
       handOverAndVanish,
       forgetLeader,
+      forgetLeader,
+      forgetLeader,
       crash,
-      weather,
+      lateMail,
+      hearThePast,
     ],
     everyMs: 5_000,
   },
@@ -117,6 +144,7 @@ export const KV_SCENARIOS: readonly KvScenario[] = [
       transfer,
       handOverAndVanish,
       forgetLeader,
+      strandChange,
       leaveBehind,
       strandEntries,
       pause,
@@ -152,7 +180,7 @@ function settingsOf({ seed, stores, isTraced, isEncoded }: KvPlay): KvSettings {
   return {
     stores: stores ?? random.pick([3, 3, 4, 5, 5, 6, 7]),
     groups: 1 + random.below(3),
-    clients: 4 + random.below(5),
+    clients: 2 + random.below(4),
     keysPerGroup: 1 + random.below(3),
     timing: {
       ...RAFT_TIMING,
@@ -162,7 +190,7 @@ function settingsOf({ seed, stores, isTraced, isEncoded }: KvPlay): KvSettings {
     limits: isSmall
       ? {
           ...RAFT_LIMITS,
-          appendBytesMax: 200,
+          appendBytesMax: random.pick([1, 200]),
           windowMessagesMax: 1 + random.below(4),
           windowBytesMax: 1_000,
           uncommittedCountMax: 20,

@@ -1,9 +1,10 @@
 import type { Env, Log } from '../../src/base/env.js';
 import type { ReplicaId } from '../../src/kv/raft/configuration.js';
-import type { Message } from '../../src/kv/raft/message.js';
+import { MESSAGE, type Message } from '../../src/kv/raft/message.js';
 import { Disk } from './kv-disk.js';
 import { KvReplica, type Request } from './kv-replica.js';
 import { emptyState, NO_CONFIGURATION, type State, type Write } from './kv-storage.js';
+import { messageWords } from './kv-trace.js';
 import type { GroupTruth } from './kv-truth.js';
 import type { KvWorld } from './kv-world.js';
 import type { Process, SimNode } from './node.js';
@@ -22,6 +23,7 @@ const DEAD_AFTER_MS = 2_000;
 /** A state that was not answered by then did not arrive. */
 const STATE_ANSWER_MS = 8_000;
 const PARCEL_BYTES = 100;
+const LATE_MS_MAX = 8_000;
 
 const SILENT: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -117,6 +119,7 @@ export class KvStore implements Process {
 
   /** An operator's hand on one of the replicas. */
   command(replica: KvReplica, act: () => void): void {
+    if (!this.node.isResponsive) return;
     act();
     this.#touch(replica);
     this.#planTurn();
@@ -141,8 +144,7 @@ export class KvStore implements Process {
         this.#step(parcel.group, parcel.message);
         break;
       case 'alive':
-        this.#heardMs[parcel.store] = this.env.clock.monotonicMs();
-        this.#dead[parcel.store] = false;
+        this.#hear(this.world.stores[parcel.store]!);
         break;
       case 'state':
         this.#receiveState(parcel.from, parcel.to, parcel.state);
@@ -187,6 +189,16 @@ export class KvStore implements Process {
 
   send(group: number, message: Message): void {
     this.world.countMessage(message);
+    const seen = this.disk.seen.get(message.from);
+    if (seen !== undefined) this.truth(group).says(message, seen, this.disk.durable(message.from));
+    if (
+      message.kind === MESSAGE.APPEND &&
+      message.entries.length > 0 &&
+      this.random.chance(this.world.appendLoss)
+    ) {
+      this.world.time.trace.note('packet', this.label, `lost: g${group} ${messageWords(message)}`);
+      return;
+    }
     const store = this.world.storeOf(message.to);
     this.#post(store, { kind: 'raft', group, message: this.world.passed(message) }, PARCEL_BYTES);
   }
@@ -212,8 +224,17 @@ export class KvStore implements Process {
   }
 
   #post(store: KvStore | undefined, parcel: Parcel, bytes: number): void {
-    if (store !== undefined)
+    if (store === undefined) return;
+    if (!this.random.chance(this.world.lateness)) {
       this.world.network.send(this.node, store.node.address, 'datagram', parcel, bytes);
+      return;
+    }
+    // It was on its way before anything was cut, and comes when nobody expects it any more.
+    this.world.time.after(this.random.between(0, LATE_MS_MAX), () => {
+      if (this.world.isCalm) return;
+      this.world.time.trace.note('packet', store.label, 'comes late', { to: store.label, payload: parcel });
+      store.node.arrive(parcel, bytes, this.node.address, 'datagram');
+    });
   }
 
   #tellAlive(nowMs: number): void {
@@ -227,6 +248,16 @@ export class KvStore implements Process {
         for (const other of this.world.replicasOn(store, replica.group)) replica.raft.unreachable(other);
         this.#touch(replica);
       }
+    }
+  }
+
+  #hear(store: KvStore): void {
+    this.#heardMs[store.index] = this.env.clock.monotonicMs();
+    if (this.#dead[store.index] !== true) return;
+    this.#dead[store.index] = false;
+    for (const replica of this.replicas.values()) {
+      for (const other of this.world.replicasOn(store, replica.group)) replica.raft.reachable(other);
+      this.#touch(replica);
     }
   }
 

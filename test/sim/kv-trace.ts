@@ -1,3 +1,4 @@
+import type { Configuration } from '../../src/kv/raft/configuration.js';
 import { MESSAGE, type Message } from '../../src/kv/raft/message.js';
 import type { Entry } from '../../src/kv/raft/ready.js';
 import type { Parcel } from './kv-store.js';
@@ -78,4 +79,11 @@ function entriesWords(entries: readonly Entry[]): string {
     )
     .join('');
   return entries.length > 4 ? `${words} … ${entries.at(-1)!.index}` : words;
+}
+
+export function configurationWords({ voters, outgoing, learners }: Configuration): string {
+  const parts = [`voters ${voters.join(' ')}`];
+  if (outgoing.length > 0) parts.push(`outgoing ${outgoing.join(' ')}`);
+  if (learners.length > 0) parts.push(`learners ${learners.join(' ')}`);
+  return parts.join(', ');
 }

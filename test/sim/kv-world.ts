@@ -9,7 +9,7 @@ import { INITIAL } from './kv-registers.js';
 import type { KvReplica } from './kv-replica.js';
 import { emptyState, type Write } from './kv-storage.js';
 import { KvStore } from './kv-store.js';
-import { kvFormat, messageWords } from './kv-trace.js';
+import { configurationWords, kvFormat, messageWords } from './kv-trace.js';
 import { GroupTruth } from './kv-truth.js';
 import { checkByKey, type KeyedOperation, verdictWords } from './linearizability.js';
 import { Network } from './network.js';
@@ -72,6 +72,10 @@ export class KvWorld {
   thinkMs = 400;
   /** Probability that a request or an answer is lost between client and store. */
   clientLoss = 0;
+  /** Probability that a message between stores comes seconds late, across all cuts. */
+  lateness = 0;
+  /** Probability that a message with entries is lost, while all small ones pass. */
+  appendLoss = 0;
   /** Faults that were planned come no more. */
   isCalm = false;
   /** From when on no operation may remain without an answer. */
@@ -100,17 +104,20 @@ export class KvWorld {
     for (let group = 0; group < settings.groups; group += 1) this.#found(group);
     for (let at = 0; at < settings.clients; at += 1) {
       const home = at % 2 === 0 ? this.random.pick(this.stores) : undefined;
-      this.clients.push(new KvClient(this, at + 1, home));
+      this.clients.push(new KvClient(this, at + 1, 0.3, home));
     }
+    // Somebody reads everywhere: who was forgotten by the others is still asked.
+    for (const store of this.stores)
+      this.clients.push(new KvClient(this, this.clients.length + 1, 0.95, store));
   }
 
   /** A new group on one to five stores. */
   #found(group: number): void {
-    this.truths.push(new GroupTruth(group));
     const wanted = this.random.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5]);
     const stores = this.random.sample(this.stores, wanted);
     const voters = stores.map(store => this.seat(group, store, 0));
     const configuration = { voters, outgoing: [], learners: [] };
+    this.truths.push(new GroupTruth(group, configuration));
     this.configurations.push({ index: 0, configuration });
     stores.forEach((store, at) => {
       const write: Write = { kind: 'create', replica: voters[at]!, group, state: emptyState(configuration) };
@@ -187,10 +194,9 @@ export class KvWorld {
     this.time.trace.note('event', `g${group}`, `is ${configurationWords(configuration)} since ${index}`);
   }
 
-  /** Asks whoever leads for this configuration. */
-  change(group: number, voters: readonly ReplicaId[], learners: readonly ReplicaId[]): void {
-    const leader = this.leaders(group)[0];
-    if (leader === undefined) return;
+  /** Asks a leader for this configuration. */
+  change(leader: KvReplica, voters: readonly ReplicaId[], learners: readonly ReplicaId[]): void {
+    const { group } = leader;
     this.#lastChange += 1;
     const words = `is asked for ${configurationWords({ voters, outgoing: [], learners })}`;
     const store = this.storeOf(leader.id)!;
@@ -273,11 +279,4 @@ export class KvWorld {
     }
     return undefined;
   }
-}
-
-export function configurationWords({ voters, outgoing, learners }: Configuration): string {
-  const parts = [`voters ${voters.join(' ')}`];
-  if (outgoing.length > 0) parts.push(`outgoing ${outgoing.join(' ')}`);
-  if (learners.length > 0) parts.push(`learners ${learners.join(' ')}`);
-  return parts.join(', ');
 }

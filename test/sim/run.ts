@@ -4,13 +4,16 @@
  */
 import { SingleBar } from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { huntAll } from './kv-mutants.js';
 import { KV_SCENARIOS, playKv } from './kv-scenarios.js';
 import { OVERLAY_SCENARIOS, playOverlay } from './overlay-scenarios.js';
+import { playRanges, RANGE_SCENARIOS } from './range-scenarios.js';
 import { type Outcome, play, SCENARIOS } from './underlay-scenarios.js';
 import { table, tablePlays } from './underlay-table.js';
 import type { ClusterSettings } from './underlay-world.js';
 
 const TRACE_LINES_MAX = 300;
+const MUTANT_SEEDS = 200;
 
 /** A scenario of any suite. */
 interface Playable {
@@ -44,6 +47,13 @@ const SUITES: Readonly<Record<string, readonly Playable[]>> = {
         follow,
       ),
   })),
+  ranges: RANGE_SCENARIOS.map(one => ({
+    ...one,
+    hosts: 0,
+    hostsMin: 0,
+    play: ({ hosts, seed }, follow) =>
+      playRanges(one, { seed, ...(hosts === 0 ? {} : { stores: hosts }) }, follow),
+  })),
 };
 
 interface Options {
@@ -56,6 +66,7 @@ interface Options {
   readonly trace?: true;
   readonly codec?: boolean;
   readonly thorough?: true;
+  readonly mutants?: true | readonly string[];
 }
 
 function whole(min: number, max: number): (text: string) => number {
@@ -106,6 +117,7 @@ Examples:
   npm run sim -- --seed 42 --seeds 100                     every scenario with the seeds 42 to 141
   npm run sim -- --scenario chaos --hosts 20 --seeds 1000  what to leave running overnight
   npm run sim -- --scenario halves --seed 7 --trace        every packet of one run (much text)
+  npm run sim -- --suite kv --mutants                      are the checkers of the suite kv sharp? (minutes)
   npm run sim -- --table                                   the table of the README (an hour; with --hosts 100 half a minute)
 
 Exit code: 0 when everything held, 1 when something did not, 2 for a mistake in the command line.`;
@@ -132,6 +144,10 @@ function parse(): Options {
     )
     .option('--trace', 'prints everything as it happens')
     .option('--thorough', 'as many repetitions within a scenario as the table has')
+    .option(
+      '--mutants [names...]',
+      'plays the suite kv on variants of Raft that break one rule each, up to --seeds (200) times, and tells which failed where',
+    )
     .option('--codec', 'every packet goes through the real codec, at any size (small clusters do so anyway)')
     .option('--no-codec', 'packets travel as objects, at any size')
     .addHelpText('after', HELP)
@@ -250,4 +266,10 @@ function printTable({ seed, scenario, hosts }: Options): number {
 process.stdout.on('error', () => process.exit());
 
 const options = parse();
-process.exitCode = (options.table === true ? printTable(options) : playAll(options)) === 0 ? 0 : 1;
+if (options.mutants === undefined)
+  process.exitCode = (options.table === true ? printTable(options) : playAll(options)) === 0 ? 0 : 1;
+else {
+  const seeds = options.seeds === 1 ? MUTANT_SEEDS : options.seeds;
+  const missed = await huntAll(seeds, options.mutants === true ? [] : options.mutants);
+  process.exitCode = missed === 0 ? 0 : 1;
+}

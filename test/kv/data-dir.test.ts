@@ -84,5 +84,19 @@ describe('DataDir', () => {
     const path = fresh();
     writeFileSync(path, '');
     expect(codeOf(path)).toBe('SHOAL_DATA_DIR_UNUSABLE');
+    expect(codeOf(join(path, 'below'))).toBe('SHOAL_DATA_DIR_UNUSABLE');
+  });
+
+  it.skipIf(process.platform !== 'linux')(
+    'says so, too, where nothing can be made, and does not try for ever',
+    () => {
+      expect(codeOf('/proc/x')).toBe('SHOAL_DATA_DIR_UNUSABLE');
+      expect(codeOf('/proc/x/y')).toBe('SHOAL_DATA_DIR_UNUSABLE');
+    },
+  );
+
+  it('is made with what is above it', () => {
+    const path = fresh();
+    expect([codeOf(join(path, 'a', 'b')), codeOf(join(path, 'a', 'b'))]).toEqual(['none', 'none']);
   });
 });

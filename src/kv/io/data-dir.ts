@@ -1,4 +1,5 @@
 import {
+  existsSync,
   linkSync,
   mkdirSync,
   readFileSync,
@@ -9,7 +10,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ShoalError } from '../../base/errors.js';
 import type { Closable } from '../../base/scope.js';
 import { STORAGE_VERSION } from './lmdb-engine.js';
@@ -37,7 +38,7 @@ export class DataDir implements Closable {
     this.lockPath = join(path, 'lock');
     this.mark = JSON.stringify(selfMark());
     try {
-      mkdirSync(path, { recursive: true });
+      makeDirectory(path);
       this.lock();
     } catch (cause) {
       if (cause instanceof ShoalError) throw cause;
@@ -119,6 +120,19 @@ export class DataDir implements Closable {
     this.closed = true;
     clearInterval(this.heartbeat);
     this.unlock();
+  }
+}
+
+/** With its parents. Node's own `recursive` never ends where a directory says ENOENT to a new entry, as /proc does. */
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    if (code !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    makeDirectory(dirname(path));
+    makeDirectory(path);
   }
 }
 

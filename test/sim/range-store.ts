@@ -88,6 +88,8 @@ export class RangeStoreNode implements Process {
   #engine!: SnapshotEngine;
   #nextTickMs = 0;
   #nextStewardMs = 0;
+  /** Some range is not what it was at the last check. */
+  #isChanged = false;
   readonly #registers = new Map<number, Registers>();
 
   constructor(world: RangeWorld, node: SimNode) {
@@ -127,6 +129,7 @@ export class RangeStoreNode implements Process {
         readable: (range, context) => this.#desk.readable(range, context),
         readRefused: (range, context, reason) => this.#desk.readRefused(range, context, reason),
         changed: () => {
+          this.#isChanged = true;
           this.#nextStewardMs = Math.min(this.#nextStewardMs, env.clock.monotonicMs() + 20);
         },
       },
@@ -226,7 +229,8 @@ export class RangeStoreNode implements Process {
 
   #turn(): void {
     while (this.store.pending) this.store.turn();
-    this.#check();
+    if (this.#isChanged) this.#check();
+    this.#isChanged = false;
     this.node.settle();
   }
 

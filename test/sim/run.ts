@@ -98,6 +98,8 @@ const OVERLAY_HELP = OVERLAY_SCENARIOS.filter(({ name }) => !SCENARIOS.some(one 
 
 const KV_HELP = KV_SCENARIOS.map(({ name, about }) => `  ${name.padEnd(16)}${about}`).join('\n');
 
+const RANGES_HELP = RANGE_SCENARIOS.map(({ name, about }) => `  ${name.padEnd(16)}${about}`).join('\n');
+
 const HELP = `
 Scenarios of the suite underlay:
 ${SCENARIO_HELP}
@@ -107,6 +109,9 @@ ${OVERLAY_HELP}
 
 The suite kv plays Raft groups on stores with disks, and checks what clients are answered:
 ${KV_HELP}
+
+The suite ranges plays whole stores, with ranges that divide, move and come together, and clients that find them:
+${RANGES_HELP}
 
 A run is decided by its seed: a failure names the command that repeats it. Its trace shows the last packets ("->" a
 datagram, "=>" a stream) and all that people would ask about: starts, deaths, cuts, and each change of a host's view.

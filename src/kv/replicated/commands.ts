@@ -1,6 +1,6 @@
 import { type ByteReader, ByteWriter } from '../../base/bytes.js';
 import { copyOf } from '../keys.js';
-import type { Descriptor } from './descriptor.js';
+import { type Descriptor, storesOf, union } from './descriptor.js';
 
 /** What an entry of a range asks for. The first byte of its data; the epoch follows, then the body. */
 export const COMMAND = {
@@ -20,6 +20,8 @@ export const COMMAND = {
   ROLL_BACK_MERGE: 6,
   /** After a quorum was lost and given up: the members are those that are left. No body. */
   RECOVER: 7,
+  /** What was asked for is done already, see decisions.ts. No body, no epoch, no number. */
+  DECIDED: 8,
 } as const;
 
 /** How a command ended. */
@@ -77,8 +79,13 @@ export function readPlaces(body: ByteReader): Place[] {
   return out;
 }
 
-export function prepareMergeCommand(epoch: number, target: number, targetEpoch: number): Uint8Array {
-  return beginCommand(new ByteWriter(32), COMMAND.PREPARE_MERGE, epoch).u53(target).u53(targetEpoch).view();
+/** To the source of a merge; undefined if the two cannot be one. */
+export function mergeCommand(source: Descriptor, target: Descriptor): Uint8Array | undefined {
+  // When a target becomes a source itself its epoch rises: then this preparation can be rolled back.
+  if (target.merging !== undefined || storesOf(source) !== storesOf(target)) return undefined;
+  if (union(source.boundary, target.boundary) === undefined) return undefined;
+  const command = beginCommand(new ByteWriter(32), COMMAND.PREPARE_MERGE, source.epoch);
+  return command.u53(target.id).u53(target.epoch).view();
 }
 
 /** What the target is told of a source that is ready: the same at all its replicas. */
@@ -105,4 +112,8 @@ export function recoverCommand(epoch: number): Uint8Array {
 /** Reads a key as a copy. */
 export function readKey(body: ByteReader): Uint8Array {
   return copyOf(body.blob());
+}
+
+export function decidedCommand(): Uint8Array {
+  return beginCommand(new ByteWriter(16), COMMAND.DECIDED, 0).view();
 }

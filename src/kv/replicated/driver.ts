@@ -1,5 +1,7 @@
 import type { ReplicaId } from '../raft/configuration.js';
 import { isJoint } from '../raft/configuration.js';
+import { FEED } from '../raft/progress.js';
+import type { Raft } from '../raft/raft.js';
 import {
   commitMergeCommand,
   fenceCommand,
@@ -8,7 +10,7 @@ import {
   rollBackMergeCommand,
 } from './commands.js';
 import { type Descriptor, type Merging, storesOf, wantedConfiguration } from './descriptor.js';
-import type { Replica } from './replica.js';
+import type { RangeSink, Replica } from './replica.js';
 import type { RangeState } from './state.js';
 
 export interface DriverTiming {
@@ -143,9 +145,7 @@ export class Driver {
       return;
     const wanted = wantedConfiguration(descriptor);
     const { voters, learners } = configuration;
-    const isReady = (id: ReplicaId) =>
-      voters.includes(id) ||
-      (learners.includes(id) && raft.progress.get(id)!.match + CATCH_UP_ENTRIES_MAX >= raft.lastIndex);
+    const isReady = (id: ReplicaId) => voters.includes(id) || (learners.includes(id) && isCaughtUp(raft, id));
     if (wanted.voters.every(isReady)) raft.change(wanted, 0, 0);
     else {
       const joining = [...wanted.voters, ...wanted.learners].filter(
@@ -198,6 +198,33 @@ export class Driver {
     const fence = this.errand(rangeId, `fence ${merging.at}`, nowMs);
     this.ask(fence, target, fenceCommand(merging.targetEpoch), nowMs);
   }
+}
+
+/** What goes to `outer`, but for the driver's own outcomes; the store hears first what has changed. */
+export function besideDriver(
+  outer: RangeSink,
+  driver: () => Driver,
+  changed: (range: number) => void,
+): RangeSink {
+  return {
+    outcome: (range, session, sequence, outcome, bytes, start, end) => {
+      if (session === driver().session) driver().outcome(range, sequence, outcome);
+      else outer.outcome(range, session, sequence, outcome, bytes, start, end);
+    },
+    readable: (range, context) => outer.readable(range, context),
+    readRefused: (range, context, reason, store) => outer.readRefused(range, context, reason, store),
+    changed: range => {
+      changed(range);
+      outer.changed(range);
+    },
+  };
+}
+
+/** It has a state, and nearly all of the log behind it. */
+function isCaughtUp({ progress, lastIndex }: Raft, id: ReplicaId): boolean {
+  const follower = progress.get(id);
+  if (follower === undefined || follower.match === 0 || follower.feed === FEED.SNAPSHOT) return false;
+  return follower.match + CATCH_UP_ENTRIES_MAX >= lastIndex;
 }
 
 /** All replicas of the group have the log up to `index`, durably. */

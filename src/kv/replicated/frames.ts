@@ -12,6 +12,8 @@ export const ITEM = {
   CHUNK: 3,
   /** How far a state has come. */
   CHUNK_ANSWER: 4,
+  /** Is the named replica one still? Answered only if it is not. */
+  INQUIRY: 5,
 } as const;
 
 const FRAME_VERSION = 1;

@@ -1,10 +1,11 @@
-import { assert } from '../../base/assert.js';
+import { AssertionError, assert } from '../../base/assert.js';
 import { ByteReader, ByteWriter } from '../../base/bytes.js';
-import type { KvReader, KvWriter } from '../engine.js';
+import { ShoalError } from '../../base/errors.js';
+import { KEY_BYTES_MAX, type KvReader, type KvWriter } from '../engine.js';
 import { bookKey, copyOf, ordered53 } from '../keys.js';
 import type { SnapshotMeta } from '../raft/ready.js';
 import { BOOK, BOOKS_VERSION } from './books.js';
-import { type Descriptor, overlap, readDescriptor, writeDescriptor } from './descriptor.js';
+import { type Descriptor, descriptorFault, overlap, readDescriptor, writeDescriptor } from './descriptor.js';
 import { readSnapshotMeta, readVersion, writeSnapshotMeta } from './log-records.js';
 import { removeSome, type Span, stateSpans } from './spans.js';
 import type { Turn } from './turn.js';
@@ -15,9 +16,39 @@ export interface StateHead {
   readonly descriptor: Descriptor;
 }
 
-export function readStateHead(reader: ByteReader): StateHead {
+function readStateHead(reader: ByteReader): StateHead {
   readVersion(reader);
   return { meta: readSnapshotMeta(reader), descriptor: readDescriptor(reader) };
+}
+
+/** The head of a state from another store; undefined if it is none, or one of a newer layout. */
+function foreignHead(reader: ByteReader): StateHead | undefined {
+  try {
+    const head = readStateHead(reader);
+    return descriptorFault(head.descriptor) === undefined ? head : undefined;
+  } catch (error) {
+    // A checksum says that it came as it was sent, not that it was sent by somebody who knows how.
+    if (error instanceof AssertionError || error instanceof ShoalError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether what follows is records within the spans, and nothing else. */
+function holdsRecords(reader: ByteReader, spans: readonly Span[]): boolean {
+  while (reader.remaining > 0) {
+    for (let part = 0; part < 2; part++) {
+      if (reader.remaining < 4) return false;
+      const length = reader.u32();
+      if (length > reader.remaining) return false;
+      const bytes = reader.raw(length);
+      if (part === 0 && (length === 0 || length > KEY_BYTES_MAX || !isWithin(bytes, spans))) return false;
+    }
+  }
+  return true;
+}
+
+function isWithin(key: Uint8Array, spans: readonly Span[]): boolean {
+  return spans.some(({ start, end }) => Buffer.compare(start, key) <= 0 && Buffer.compare(key, end) < 0);
 }
 
 const PHASE = { RECEIVING: 0, CLEARING: 1, PLACING: 2 } as const;
@@ -101,14 +132,18 @@ export class Install {
     return this.incoming.length > 0 || this.isCommitted || this.isUnwanted;
   }
 
-  /** Takes the chunk if it is the next one; its checksum was right. */
-  take(number: number, isLast: boolean, bytes: Uint8Array): void {
+  /** Takes the chunk if it is the next one. False: it is none. */
+  take(number: number, isLast: boolean, bytes: Uint8Array): boolean {
     this.mustAnswer = true;
-    if (this.isCommitted || this.total > 0 || number !== this.received) return;
-    if (number === 0) this.head = readStateHead(new ByteReader(bytes));
+    if (this.isCommitted || this.total > 0 || number !== this.received) return true;
+    const reader = new ByteReader(bytes);
+    const head = number === 0 ? foreignHead(reader) : this.head;
+    if (head === undefined || !holdsRecords(reader, stateSpans(head.descriptor))) return false;
+    this.head = head;
     this.incoming.push(bytes);
     this.received++;
     if (isLast) this.total = this.received;
+    return true;
   }
 
   /** Writes what has come. */
@@ -163,10 +198,7 @@ export class Install {
     const spans = stateSpans(this.head!.descriptor);
     while (reader.remaining > 0) {
       const at = reader.blob();
-      assert(
-        spans.some(({ start, end }) => Buffer.compare(start, at) <= 0 && Buffer.compare(at, end) < 0),
-        'a state holds what is its own',
-      );
+      assert(isWithin(at, spans), 'a state holds what is its own');
       writer.put(at, reader.blob());
     }
     writer.remove(this.chunkKey(this.placed++));

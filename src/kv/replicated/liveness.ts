@@ -28,19 +28,16 @@ export class Liveness {
     this.timing = timing;
   }
 
-  /** A frame has come. True: its store is not in the life that it was. */
-  heard(store: number, starts: number, nowMs: number): boolean {
+  /** A frame has come. One of {@link NEWS}. */
+  heard(store: number, starts: number, nowMs: number): number {
     const peer = this.peers.get(store);
-    if (peer === undefined) return false;
+    if (peer === undefined) return NEWS.NONE;
     const isReborn = peer.starts !== 0 && peer.starts !== starts;
+    const wasSilent = peer.isSilent;
     peer.heardMs = nowMs;
     peer.starts = starts;
     peer.isSilent = false;
-    return isReborn;
-  }
-
-  isSilent(store: number): boolean {
-    return this.peers.get(store)?.isSilent === true;
+    return isReborn ? NEWS.REBORN : wasSilent ? NEWS.BACK : NEWS.NONE;
   }
 
   /** `stores` share a range with this one. Gives those that have fallen silent since the last call. */
@@ -63,13 +60,31 @@ export class Liveness {
   }
 }
 
-/** The quiet replicas that are led from the store hear that it cannot be reached. Gives them. */
-export function wakeLedBy(store: number, replicas: Iterable<Replica>): Replica[] {
-  const woken: Replica[] = [];
-  for (const replica of replicas) {
-    if (!replica.raft.isQuiescent || replica.isLeader || replica.leaderStore !== store) continue;
-    replica.raft.unreachable(replica.raft.leader);
-    woken.push(replica);
+/** What a frame says of its store: that it is back after silence, or in another life than before. */
+export const NEWS = { NONE: 0, BACK: 1, REBORN: 2 } as const;
+
+/** The stores that share a range with `own`. */
+export function peerStores(own: number, replicas: Iterable<Replica>): Set<number> {
+  const stores = new Set<number>();
+  for (const { descriptor } of replicas)
+    for (const { store } of descriptor?.members ?? []) if (store !== own) stores.add(store);
+  return stores;
+}
+
+/** A replica hears that a store is or is not reached. True: that may have woken it. */
+export function tellOf(
+  { raft, isLeader, descriptor, leaderStore }: Replica,
+  store: number,
+  isReachable: boolean,
+): boolean {
+  if (isLeader) {
+    const member = descriptor?.members.find(other => other.store === store);
+    if (member === undefined) return false;
+    if (isReachable) raft.reachable(member.replica);
+    else raft.unreachable(member.replica);
+    return true;
   }
-  return woken;
+  if (isReachable || leaderStore !== store || !raft.isQuiescent) return false;
+  raft.unreachable(raft.leader);
+  return true;
 }

@@ -1,5 +1,5 @@
 import { decodeMessage } from '../raft/codec.js';
-import { NOBODY } from '../raft/configuration.js';
+import { NOBODY, type ReplicaId } from '../raft/configuration.js';
 import { MESSAGE, type Message } from '../raft/message.js';
 import { VarintReader, VarintWriter } from '../raft/varint.js';
 import { covers, memberOf } from './descriptor.js';
@@ -71,7 +71,8 @@ export class Mailroom {
       if (answer === undefined || replica === undefined) return;
       this.sender.answered(replica, from, answer);
       this.host.touched(replica);
-    } else this.dropped++;
+    } else if (kind === ITEM.INQUIRY) this.inquiry(from, range, body);
+    else this.dropped++;
   }
 
   private message(from: number, range: number, message: Message): void {
@@ -82,19 +83,34 @@ export class Mailroom {
       return;
     }
     if (replica === undefined) {
-      const { target } = this.table.tombstone(range);
-      if (target !== 0) this.tellGone(from, range, message.from, target);
+      const heir = this.table.heirOf(range);
+      if (heir !== undefined) this.tellGone(from, range, message.from, heir);
       else if (isLeaders(message)) replica = this.table.make(range, message.to);
     }
     if (replica === undefined || replica.id !== message.to) return;
-    if (this.isGone(replica, message)) return this.tellGone(from, range, message.from, 0);
+    if (this.isGone(replica, message.from)) return this.tellGone(from, range, message.from, 0);
     replica.routes.set(message.from, from);
     replica.raft.step(message);
     this.host.touched(replica);
   }
 
+  /** Asks whether a replica of this store still counts; who knows that it does not says so. */
+  inquire({ rangeId, id }: Replica, store: number): void {
+    this.frames.add(store, ITEM.INQUIRY, rangeId, this.body.reset().number(id).view());
+  }
+
+  private inquiry(from: number, range: number, body: Uint8Array): void {
+    const reader = new VarintReader(body);
+    const id = reader.number();
+    if (!reader.isDone) return;
+    const replica = this.table.byRange.get(range);
+    const heir = this.table.heirOf(range);
+    if (replica === undefined ? heir !== undefined : this.isGone(replica, id))
+      this.tellGone(from, range, id, heir ?? 0);
+  }
+
   /** Whether the sender was a member and is for ever not. */
-  private isGone({ state, raft }: Replica, { from }: Message): boolean {
+  private isGone({ state, raft }: Replica, from: ReplicaId): boolean {
     if (state === undefined || from >= state.descriptor.nextReplica) return false;
     if (memberOf(state.descriptor, from) !== undefined) return false;
     const { voters, outgoing, learners } = raft.configuration;
@@ -145,7 +161,7 @@ export class Mailroom {
     if (install?.transfer !== transfer)
       this.answer(replica, transfer, 0, isKnown ? PROGRESS.TAKEN : PROGRESS.UNKNOWN);
     else if (part === PART.QUESTION) install.mustAnswer = true;
-    else install.take(number, part === PART.LAST, bytes);
+    else if (!install.take(number, part === PART.LAST, bytes)) this.dropped++;
     this.host.touched(replica);
   }
 

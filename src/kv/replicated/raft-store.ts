@@ -2,23 +2,23 @@ import { assert } from '../../base/assert.js';
 import type { ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { Env } from '../../base/env.js';
 import { ShoalError } from '../../base/errors.js';
-import type { SnapshotEngine } from '../engine.js';
+import type { KvWriter, SnapshotEngine } from '../engine.js';
 import { NOBODY, type ReplicaId } from '../raft/configuration.js';
 import type { Message } from '../raft/message.js';
-import type { RefusalReason } from '../raft/ready.js';
 import { RAFT_LIMITS, RAFT_TIMING, type RaftLimits, type RaftTiming } from '../raft/settings.js';
 import { VarintReader } from '../raft/varint.js';
-import { configureCommand, OUTCOME, type Place, prepareMergeCommand, splitCommand } from './commands.js';
-import { type Descriptor, memberOf, storesOf, union } from './descriptor.js';
-import { DRIVER_TIMING, Driver } from './driver.js';
+import { configureCommand, mergeCommand, OUTCOME, type Place, splitCommand } from './commands.js';
+import { Decisions } from './decisions.js';
+import { type Descriptor, memberOf } from './descriptor.js';
+import { besideDriver, DRIVER_TIMING, Driver } from './driver.js';
 import { Frames, readFrameHead, type StoreSender } from './frames.js';
 import { openIdentity, randomU53, type StoreIdentity } from './identity.js';
-import { Liveness, wakeLedBy } from './liveness.js';
-import { LOG_LIMITS } from './log.js';
+import { Liveness, NEWS, peerStores, tellOf } from './liveness.js';
 import { Mailroom } from './mailroom.js';
 import type { RangeSink, Replica, ReplicaHost, ReplicaLimits } from './replica.js';
-import { type CoprocessorFactory, ReplicaTable } from './replica-table.js';
+import { type CoprocessorFactory, type Doomed, ReplicaTable } from './replica-table.js';
 import { SNAPSHOT_LIMITS, type SnapshotLimits, SnapshotSender } from './snapshot.js';
+import { APPLY_BYTES_MAX, FULL_PAUSE_MS, REPLICA_LIMITS } from './store-limits.js';
 import { Turn } from './turn.js';
 
 export interface RaftStoreOptions {
@@ -33,18 +33,6 @@ export interface RaftStoreOptions {
   readonly limits?: Partial<ReplicaLimits>;
   readonly snapshots?: Partial<SnapshotLimits>;
 }
-
-export const REPLICA_LIMITS: ReplicaLimits = {
-  ...LOG_LIMITS,
-  logBytesMax: 8 * 1024 * 1024,
-  trimRecordsMax: 64,
-  proposalTimeoutMs: 10_000,
-};
-
-/** What one turn applies of a range, so that a thread gets back to its event loop. */
-const APPLY_BYTES_MAX = 1024 * 1024;
-/** After a transaction found no room the next one is tried this much later. */
-const FULL_PAUSE_MS = 1000;
 
 /**
  * The replicas of one store: one engine, one thread, many ranges. Free of threads, timers and time of its own.
@@ -90,8 +78,9 @@ export class RaftStore implements ReplicaHost {
   private readonly awake = new Set<Replica>();
   private readonly driven = new Set<Replica>();
   private founding: Descriptor[] = [];
-  private doomed: { replica: Replica; target: number }[] = [];
+  private doomed: Doomed[] = [];
   private peers: Set<number> | undefined;
+  private readonly decisions = new Decisions();
   private committing = false;
   private pausedUntilMs = Number.NEGATIVE_INFINITY;
   /** Transactions, and those that found no room. */
@@ -108,7 +97,11 @@ export class RaftStore implements ReplicaHost {
     this.raftLimits = { ...RAFT_LIMITS, applyBytesMax: APPLY_BYTES_MAX, ...options.raftLimits };
     this.limits = { ...REPLICA_LIMITS, ...options.limits };
     this.identity = openIdentity(engine, env.random);
-    this.sink = this.innerSink();
+    this.sink = besideDriver(
+      sink,
+      () => this.driver,
+      range => this.rangeChanged(range),
+    );
     this.frames = new Frames(this.identity.store, this.identity.starts, send);
     this.around = new ReplicaTable(this.id, engine, this, options.coprocessors);
     this.sender = new SnapshotSender(engine, env, this.frames, { ...SNAPSHOT_LIMITS, ...options.snapshots });
@@ -149,7 +142,7 @@ export class RaftStore implements ReplicaHost {
 
   // -- Asked on this store -------------------------------------------------------------------------------------
 
-  /** Makes this store's replica of a new range, in the next turn. All its stores are given the same descriptor. */
+  /** Makes this store's replica of a new range, in the next turn. All its stores are given the same descriptor, once. */
   found(descriptor: Descriptor): void {
     this.founding.push(descriptor);
   }
@@ -213,15 +206,9 @@ export class RaftStore implements ReplicaHost {
     const own = replica?.descriptor;
     const held = this.replica(target)?.descriptor;
     if (replica === undefined) return;
-    const fits =
-      own !== undefined &&
-      held !== undefined &&
-      // Its epoch rises when it becomes a source itself: then this preparation can be rolled back.
-      held.merging === undefined &&
-      storesOf(own) === storesOf(held) &&
-      union(own.boundary, held.boundary) !== undefined;
-    if (!fits) return this.answer(source, session, sequence, OUTCOME.REFUSED);
-    replica.proposeCommand(session, sequence, prepareMergeCommand(own.epoch, target, held.epoch));
+    const data = own && held && mergeCommand(own, held);
+    if (data === undefined) return this.answer(source, session, sequence, OUTCOME.REFUSED);
+    replica.proposeCommand(session, sequence, data);
     this.touch(replica);
   }
 
@@ -253,6 +240,27 @@ export class RaftStore implements ReplicaHost {
     return true;
   }
 
+  /**
+   * Asks the members' stores, and `other` if it is given, whether this store's replica still counts: one that was removed
+   * while it was away, and that does not campaign, hears of it by nobody. It ends if it does not.
+   */
+  inquire(range: number, other = 0): void {
+    const replica = this.replica(range);
+    if (replica === undefined) return;
+    const stores = new Set(replica.descriptor?.members.map(({ store }) => store));
+    if (other !== 0) stores.add(other);
+    for (const store of stores) if (store !== this.id) this.mailroom.inquire(replica, store);
+    this.frames.flush();
+  }
+
+  /** Ends a range that nothing was ever proposed to, and of which this replica is the only voter. False: it is not such. */
+  discard(range: number): boolean {
+    const replica = this.replica(range);
+    if (replica?.isDiscardable !== true) return false;
+    this.doomed.push({ replica, target: 0, isOver: true });
+    return true;
+  }
+
   private replicaFor(range: number, session: number, sequence: number): Replica | undefined {
     const replica = this.replica(range);
     if (replica === undefined) this.answer(range, session, sequence, OUTCOME.WRONG_RANGE);
@@ -263,6 +271,28 @@ export class RaftStore implements ReplicaHost {
     this.sink.outcome(range, session, sequence, outcome, NO_BYTES, 0, 0);
   }
 
+  // -- Decided here --------------------------------------------------------------------------------------------
+
+  /** Does a command in the caller's transaction on this store's engine, see decisions.ts; `replica.canDecide`. */
+  decide(replica: Replica, input: ByteReader, writer: KvWriter, output: ByteWriter): void {
+    assert(!this.committing, 'one transaction at a time');
+    this.decisions.decide(replica, input, writer, output);
+  }
+
+  /** Behind the last command of the transaction. */
+  finishDecisions(): void {
+    this.decisions.finish();
+    this.committing = !this.decisions.isEmpty;
+  }
+
+  /** The transaction is durable, or has come to nothing and all replicas are opened again. */
+  decided(isDurable: boolean): void {
+    const replicas = this.decisions.take();
+    this.committing = false;
+    if (isDurable) this.settle(replicas);
+    else if (replicas.length > 0) this.startAnew();
+  }
+
   // -- From outside --------------------------------------------------------------------------------------------
 
   /** A frame of another store, which the transport vouches for. The bytes are kept: they must not be reused. */
@@ -271,13 +301,16 @@ export class RaftStore implements ReplicaHost {
     const head = readFrameHead(reader);
     if (head === undefined || head.from !== from || head.to !== this.id) return;
     const nowMs = this.env.clock.monotonicMs();
-    if (this.liveness.heard(from, head.starts, nowMs)) this.wakeLedBy(from);
+    const news = this.liveness.heard(from, head.starts, nowMs);
+    if (news === NEWS.REBORN) this.tellOf(from, false);
+    if (news !== NEWS.NONE) this.tellOf(from, true);
     this.mailroom.open(from, reader);
   }
 
   tick(): void {
     const nowMs = this.env.clock.monotonicMs();
-    for (const store of this.liveness.tick(this.peerStores(), nowMs, this.frames)) this.wakeLedBy(store);
+    this.peers ??= peerStores(this.id, this.replicas);
+    for (const store of this.liveness.tick(this.peers, nowMs, this.frames)) this.tellOf(store, false);
     for (const replica of this.awake) {
       replica.tick(nowMs);
       this.dirty.add(replica);
@@ -289,8 +322,8 @@ export class RaftStore implements ReplicaHost {
     this.frames.flush();
   }
 
-  private wakeLedBy(store: number): void {
-    for (const replica of wakeLedBy(store, this.replicas)) this.touch(replica);
+  private tellOf(store: number, isReachable: boolean): void {
+    for (const replica of this.replicas) if (tellOf(replica, store, isReachable)) this.touch(replica);
   }
 
   /** It stays for a while, so that a leader that leaves can tell the others. */
@@ -298,15 +331,6 @@ export class RaftStore implements ReplicaHost {
     if (replica.outcastMs === 0) replica.outcastMs = nowMs;
     if (nowMs - replica.outcastMs >= this.timing.electionTimeoutMaxMs)
       this.doomed.push({ replica, target: 0 });
-  }
-
-  /** The stores that share a range with this one. */
-  private peerStores(): ReadonlySet<number> {
-    if (this.peers !== undefined) return this.peers;
-    this.peers = new Set();
-    for (const { descriptor } of this.replicas)
-      for (const { store } of descriptor?.members ?? []) if (store !== this.id) this.peers.add(store);
-    return this.peers;
   }
 
   private touch(replica: Replica): void {
@@ -343,11 +367,14 @@ export class RaftStore implements ReplicaHost {
       active.some(replica => replica.mustWrite);
     if (!mustWrite) return this.settle(active);
     this.committing = true;
+    const { doomed, founding } = this;
+    this.doomed = [];
+    this.founding = [];
     try {
       this.engine.write(
         writer => {
           this.current.begin(writer);
-          this.writeAll(active);
+          this.writeAll(active, doomed, founding);
         },
         () => {
           this.committing = false;
@@ -360,22 +387,24 @@ export class RaftStore implements ReplicaHost {
       if (!this.committing || !(error instanceof ShoalError) || error.code !== 'SHOAL_STORAGE_FULL')
         throw error;
       this.committing = false;
+      this.founding = founding;
       this.startAnew();
     }
   }
 
-  private writeAll(active: readonly Replica[]): void {
+  private writeAll(
+    active: readonly Replica[],
+    doomed: readonly Doomed[],
+    founding: readonly Descriptor[],
+  ): void {
     const { current, around } = this;
     around.garbage.step(current.writer);
-    for (const { replica, target } of this.doomed) around.destroy(replica, current.writer, target);
-    for (const descriptor of this.founding) {
-      const replica = around.found(current.writer, descriptor);
-      this.start(replica);
-    }
+    for (const { replica, target, isOver } of doomed)
+      around.destroy(replica, current.writer, target, isOver === true);
+    for (const descriptor of founding)
+      if (this.replica(descriptor.id) === undefined) this.start(around.found(current.writer, descriptor));
     for (const replica of active) if (!replica.isDestroyed) replica.write(current);
     current.end();
-    this.doomed = [];
-    this.founding = [];
   }
 
   private post(replica: Replica, messages: readonly Message[] | undefined): void {
@@ -422,7 +451,6 @@ export class RaftStore implements ReplicaHost {
     this.failures++;
     this.pausedUntilMs = this.env.clock.monotonicMs() + FULL_PAUSE_MS;
     this.env.log.error({ store: this.id }, 'no room to store; trying again from what is stored');
-    this.current.outcomes.clear();
     this.frames.clear();
     this.sender.close();
     const former = [...this.replicas, ...this.around.buried.map(({ replica }) => replica)];
@@ -431,6 +459,7 @@ export class RaftStore implements ReplicaHost {
     this.driven.clear();
     this.around.open();
     for (const replica of this.replicas) this.start(replica);
+    this.current.outcomes.fail(this.sink, OUTCOME.UNKNOWN);
     for (const replica of former) replica.abandon();
   }
 
@@ -444,26 +473,12 @@ export class RaftStore implements ReplicaHost {
     return memberStore(replica, id) || (replica.routes.get(id) ?? 0);
   }
 
-  private innerSink(): RangeSink {
-    const { outer } = this;
-    return {
-      outcome: (range, session, sequence, outcome, bytes, start, end) => {
-        if (session === this.driver.session) this.driver.outcome(range, sequence, outcome);
-        else outer.outcome(range, session, sequence, outcome, bytes, start, end);
-      },
-      readable: (range, context) => outer.readable(range, context),
-      readRefused: (range: number, context: number, reason: RefusalReason | 'wrong-range', store: number) =>
-        outer.readRefused(range, context, reason, store),
-      changed: range => {
-        this.peers = undefined;
-        const replica = this.replica(range);
-        if (replica !== undefined) {
-          this.driven.add(replica);
-          this.touch(replica);
-        }
-        outer.changed(range);
-      },
-    };
+  private rangeChanged(range: number): void {
+    this.peers = undefined;
+    const replica = this.replica(range);
+    if (replica === undefined) return;
+    this.driven.add(replica);
+    this.touch(replica);
   }
 
   /** Ends all transfers; the engine is the caller's to close. */

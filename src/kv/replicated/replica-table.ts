@@ -36,6 +36,15 @@ export interface Tombstone {
   readonly target: number;
 }
 
+/** To end in the next turn. */
+export interface Doomed {
+  readonly replica: Replica;
+  /** The range that absorbed its range, or 0. */
+  readonly target: number;
+  /** So does the range. */
+  readonly isOver?: boolean;
+}
+
 /** A new range begins as if entry 1 had been applied and compacted: whoever joins later needs the state. */
 export const FIRST_INDEX = 1;
 const NO_REPLICA_MORE = Number.MAX_SAFE_INTEGER;
@@ -108,7 +117,13 @@ export class ReplicaTable implements Surroundings {
     return state;
   }
 
-  tombstone(rangeId: number): Tombstone {
+  /** The range that absorbed this one, 0 if none did; undefined as long as it may be somewhere. */
+  heirOf(rangeId: number): number | undefined {
+    const { floor, target } = this.tombstone(rangeId);
+    return floor === NO_REPLICA_MORE ? target : undefined;
+  }
+
+  private tombstone(rangeId: number): Tombstone {
     const stored = this.engine.get(bookKey(new ByteWriter(16), BOOK.TOMBSTONE, rangeId).view());
     if (stored === undefined) return { floor: 0, target: 0 };
     const record = new ByteReader(copyOf(stored));
@@ -214,13 +229,16 @@ export class ReplicaTable implements Surroundings {
     this.buried.push({ replica, target: absorber });
   }
 
-  /** Ends a replica that is no member any more, with all it has; its id never comes back. */
-  destroy(replica: Replica, writer: KvWriter, target: number): void {
+  /**
+   * Ends a replica that is no member any more, with all it has; its id never comes back, nor does any other of the range if
+   * that was absorbed by `target`, or `isOver`.
+   */
+  destroy(replica: Replica, writer: KvWriter, target: number, isOver: boolean): void {
     if (replica.isDestroyed) return;
     const { rangeId, state, install } = replica;
     const spans = [...ownSpans(rangeId), ...(install?.toClear ?? [])];
     if (state !== undefined) spans.push(...stateSpans(state.descriptor));
-    const floor = target === 0 ? replica.id : NO_REPLICA_MORE;
+    const floor = isOver || target !== 0 ? NO_REPLICA_MORE : replica.id;
     this.bury(replica, writer, { floor, target }, spans);
   }
 

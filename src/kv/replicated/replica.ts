@@ -1,12 +1,12 @@
 import { assert } from '../../base/assert.js';
-import { ByteWriter } from '../../base/bytes.js';
+import { type ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { Env } from '../../base/env.js';
 import type { Engine } from '../engine.js';
-import type { ReplicaId } from '../raft/configuration.js';
+import { isSoleVoter, type ReplicaId } from '../raft/configuration.js';
 import { Raft } from '../raft/raft.js';
 import type { Entry, HardState, Ready, Refusal, RefusalReason } from '../raft/ready.js';
 import type { RaftLimits, RaftTiming } from '../raft/settings.js';
-import { OUTCOME, serviceCommand } from './commands.js';
+import { decidedCommand, OUTCOME, serviceCommand } from './commands.js';
 import { type Descriptor, memberOf, writeDescriptor } from './descriptor.js';
 import type { Install } from './install.js';
 import type { LogLimits, RangeLog } from './log.js';
@@ -121,6 +121,12 @@ export class Replica {
     return this.raft.leader === 0 ? 0 : this.host.storeOf(this, this.raft.leader);
   }
 
+  /** Nobody else has a say in its range, and nothing was ever proposed to that. */
+  get isDiscardable(): boolean {
+    if (this.descriptor?.pristine !== true || !this.isLeader) return false;
+    return isSoleVoter(this.raft.configuration, this.id) && this.raft.lastIndex === this.appliedTo;
+  }
+
   /** Entries or steps wait that no message will bring. */
   get hasBacklog(): boolean {
     return this.queue.length > 0 || this.install?.hasWork === true || this.log.hasTrimmable;
@@ -142,6 +148,34 @@ export class Replica {
   read(context: number, mode: 'index' | 'lease'): void {
     this.reads.set(context, -1);
     this.raft.read(context, mode);
+  }
+
+  // -- Decided here --------------------------------------------------------------------------------------------
+
+  /** Whether a command may be done at once: nobody else is in the group, and nothing is under way. */
+  get canDecide(): boolean {
+    const { raft, state, ready, appliedTo } = this;
+    return (
+      this.isAlone() &&
+      ready === undefined &&
+      state?.descriptor.merging === undefined &&
+      raft.lastIndex === appliedTo
+    );
+  }
+
+  /** See decisions.ts. */
+  decide(input: ByteReader, turn: Turn, output: ByteWriter): void {
+    const state = this.state!;
+    if (state.descriptor.pristine) state.change({ pristine: false });
+    turn.touch(state.coprocessor);
+    state.coprocessor.mutate(input, turn.writer, output);
+  }
+
+  storeDecisions(turn: Turn): void {
+    const index = this.raft.propose(0, 0, DECIDED);
+    assert(index === this.appliedTo + 1, 'the only replica leads');
+    this.take();
+    this.write(turn);
   }
 
   // -- Turn ----------------------------------------------------------------------------------------------------
@@ -372,6 +406,7 @@ export class Replica {
   }
 }
 
+const DECIDED = decidedCommand();
 const CATCH_UP_BYTES = 1024 * 1024;
 const NOTHING = new ByteWriter(0);
 const LEADER = new ByteWriter(16);

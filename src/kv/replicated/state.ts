@@ -53,6 +53,7 @@ export class RangeState {
   apply(entry: Entry, turn: Turn, around: Surroundings): number {
     if (entry.kind === ENTRY.EMPTY) return NO_OUTCOME;
     if (entry.kind === ENTRY.CONFIGURATION) return this.applyConfiguration(entry);
+    if (entry.data[0] === COMMAND.DECIDED) return NO_OUTCOME;
     const { session, sequence } = entry;
     const known = this.sessions.look(session, sequence);
     if (known === KNOWN.APPLIED) return OUTCOME.DONE_BEFORE;
@@ -97,7 +98,7 @@ export class RangeState {
   }
 }
 
-/** The least that a command must have. */
+/** Whether another store may have it proposed. */
 export function isCommand(data: Uint8Array): boolean {
-  return data.length >= COMMAND_HEAD_BYTES;
+  return data.length >= COMMAND_HEAD_BYTES && data[0] !== COMMAND.DECIDED;
 }

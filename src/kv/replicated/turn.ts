@@ -62,7 +62,15 @@ export class Outcomes {
     }
   }
 
-  clear(): void {
+  /** The transaction came to nothing: all are told the same instead. */
+  fail(sink: OutcomeSink, outcome: number): void {
+    const { ranges, sessions, sequences, output } = this;
+    this.clear();
+    for (let at = 0; at < ranges.length; at++)
+      sink.outcome(ranges[at]!, sessions[at]!, sequences[at]!, outcome, output.bytes, 0, 0);
+  }
+
+  private clear(): void {
     this.ranges = [];
     this.sessions = [];
     this.sequences = [];

@@ -140,6 +140,21 @@ describe('members', () => {
     for (const index of [0, 3, 4]) expect(cluster.held(cluster.hosts[index]!)).toHaveLength(36);
   });
 
+  it('are no voters before they have the state, however short the log is', () => {
+    const cluster = new Cluster({ store: SMALL });
+    cluster.found(RANGE, '', '\x7f', cluster.hosts.slice(0, 1));
+    fill(cluster, 0, 3);
+    cluster.cut(1);
+    cluster.cut(2);
+    const { store } = cluster.hosts[0]!;
+    store.configure(RANGE, 1, 500, places(cluster, 0, 1, 2));
+    cluster.run(5000);
+    expect(store.replica(RANGE)!.raft.configuration).toMatchObject({ voters: [1], learners: [2, 3] });
+    fill(cluster, 3, 1);
+    cluster.cuts.clear();
+    cluster.until(() => membersOf(cluster)?.join() === '0,1,2');
+  });
+
   it('may come back to a store, under another id, and old messages wake nobody', () => {
     const cluster = new Cluster({ store: SMALL });
     cluster.found(RANGE);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ByteReader, ByteWriter } from '../../../src/base/bytes.js';
+import type { KvWriter } from '../../../src/kv/engine.js';
 import { OUTCOME } from '../../../src/kv/replicated/commands.js';
 import { Cluster, put } from './cluster.js';
 
@@ -51,6 +52,66 @@ describe('a range of one voter', () => {
     cluster.settle();
     expect(cluster.leaderOf(RANGE)).toBeDefined();
     expect(cluster.put(RANGE, 'a', '2')).toBe('1');
+  });
+});
+
+describe('what is decided in a transaction of somebody else', () => {
+  function decide(cluster: Cluster, pairs: readonly [string, string][], fails = false): string[] {
+    const { engine, store } = cluster.hosts[0]!;
+    const out: string[] = [];
+    const work = (writer: KvWriter) => {
+      for (const [key, value] of pairs) {
+        const output = new ByteWriter();
+        store.decide(store.replica(RANGE)!, new ByteReader(put(key, value)), writer, output);
+        out.push(output.view().toString());
+      }
+      store.finishDecisions();
+      if (fails) throw new Error('on purpose');
+    };
+    try {
+      engine.write(work, () => store.decided(true));
+    } catch {
+      store.decided(false);
+    }
+    return out;
+  }
+
+  it('has its outcome at once, is one commit, and is there for those who join', () => {
+    const cluster = new Cluster({ stores: 2 });
+    cluster.found(RANGE, '', '\x7f', cluster.hosts.slice(0, 1));
+    cluster.put(RANGE, 'a', '0');
+    expect(
+      decide(cluster, [
+        ['a', '1'],
+        ['a', '2'],
+      ]),
+    ).toEqual(['0', '1']);
+    expect(decide(cluster, [['b', '1']])).toEqual(['']);
+    expect(cluster.put(RANGE, 'a', '3')).toBe('2');
+    const places = cluster.hosts.map(({ store }) => ({ store: store.id, role: 0 }));
+    const { store } = cluster.hosts[0]!;
+    expect(store.replica(RANGE)!.descriptor!.pristine).toBe(false);
+    store.configure(RANGE, 1, 1, places);
+    decide(cluster, [['c', '1']].slice(0, store.replica(RANGE)!.canDecide ? 1 : 0) as [string, string][]);
+    cluster.until(() => store.replica(RANGE)!.descriptor!.members.length === 2);
+    cluster.run(2000);
+    expect(store.replica(RANGE)!.canDecide).toBe(false);
+    expect(cluster.held(cluster.hosts[1]!)).toEqual(cluster.held(cluster.hosts[0]!));
+    expect(cluster.hosts[1]!.registers.get(RANGE)!.count).toBe(cluster.hosts[0]!.registers.get(RANGE)!.count);
+  });
+
+  it('is not done if the transaction comes to nothing, and is kept over a restart if not', () => {
+    const cluster = new Cluster({ stores: 1 });
+    cluster.found(RANGE);
+    decide(cluster, [['a', '1']]);
+    decide(cluster, [['a', '2']], true);
+    cluster.run(2000);
+    expect(cluster.held(cluster.hosts[0]!)).toEqual(['a=1']);
+    expect(decide(cluster, [['a', '3']])).toEqual(['1']);
+    cluster.restart(0);
+    cluster.run(200);
+    expect(decide(cluster, [['a', '4']])).toEqual(['3']);
+    expect(cluster.hosts[0]!.registers.get(RANGE)!.count).toBe(3);
   });
 });
 

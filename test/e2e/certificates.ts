@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -56,6 +56,17 @@ export function makeCertificates(): Certificates {
     stranger: { cert: read('stranger.pem'), key: read('stranger.key') },
     ca: read('ca.pem'),
   };
+}
+
+/** Encrypts the server's private key where it is; the passphrase is the first line of a file. */
+export function protectKey({ directory, keyFile }: Certificates, passphraseFile: string): void {
+  openssl(
+    directory,
+    ...['pkcs8', '-topk8', '-v2', 'aes-256-cbc', '-in', keyFile, '-out', 'protected.key'],
+    ...['-passout', `file:${passphraseFile}`],
+  );
+  renameSync(join(directory, 'protected.key'), keyFile);
+  if (!readFileSync(keyFile, 'utf8').includes('ENCRYPTED')) throw new Error('the key is not protected');
 }
 
 export function removeCertificates(certificates: Certificates): void {

@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Broker, useBroker } from './broker.js';
+import { protectKey } from './certificates.js';
 import { connect, cutAllClients, open, unique } from './client/client.js';
 
 const SECURE = ['tls', 'wss'] as const;
@@ -39,6 +43,36 @@ describe('TLS without client certificates', () => {
       socket.once('error', error => done(error.message));
     });
     expect(outcome).not.toBe('connected');
+  });
+});
+
+describe('a private key that a passphrase protects', () => {
+  it.each(SECURE)('%s is served with the right one, from a file', async transport => {
+    const directory = mkdtempSync(join(tmpdir(), 'shoalmq-key-'));
+    const passphraseFile = join(directory, 'passphrase');
+    const broker = new Broker({
+      transports: ['tcp', transport],
+      set: { [`listeners.${transport}.passphraseFile`]: passphraseFile },
+    });
+    try {
+      writeFileSync(passphraseFile, 'two words\n');
+      await broker.start();
+      await broker.stop();
+      protectKey(broker.certificates, passphraseFile);
+      await broker.launch();
+      const client = await connect(broker, { transport });
+      await client.ping();
+      await client.disconnect();
+      expect((await broker.stop()).code).toBe(0);
+
+      writeFileSync(passphraseFile, 'two words more\n');
+      await expect(broker.launch()).rejects.toThrow(/SHOAL_TLS_CERTIFICATE/);
+    } finally {
+      cutAllClients();
+      await broker.kill9();
+      broker.removeFiles();
+      rmSync(directory, { recursive: true });
+    }
   });
 });
 

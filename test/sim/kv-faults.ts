@@ -318,6 +318,25 @@ export function handOverAndVanish(world: KvWorld, forMs: number): void {
   world.time.after(lateMs, () => cutBoth(world, [store], without(world, [store]), Math.min(forMs, 4_000)));
 }
 
+/** Nobody asks anything, so that no log is behind, until there is a newer leader; then everybody asks all of them. */
+function askOnceUsurped(world: KvWorld, leader: KvReplica, withinMs: number): void {
+  const endMs = world.time.nowMs + withinMs;
+  const { term } = leader.raft;
+  world.isWorking = false;
+  world.thinkMs = 10;
+  const look = () => {
+    const newest = world.leaders(leader.group)[0];
+    if (world.isCalm) return;
+    if (world.time.nowMs < endMs && (newest === undefined || newest.raft.term <= term)) {
+      world.time.after(5, look);
+      return;
+    }
+    world.isWorking = true;
+    storm(world, 2_000);
+  };
+  look();
+}
+
 /**
  * A leader that only one voter vouches for; that one forgets it by a crash, and is cut from it, while the others look
  * for a new one.
@@ -329,14 +348,25 @@ export function forgetLeader(world: KvWorld): void {
   const { random } = world;
   const rest = leader.raft.configuration.voters.filter(id => id !== leader.id).map(id => world.storeOf(id)!);
   if (rest.length < 2) return;
-  storm(world, 8_000);
   const vouching = random.sample(rest, Math.floor((rest.length + 1) / 2));
   const lost = without(world, [store, ...vouching]);
   cutBoth(world, [store], lost, 8_000);
+  askOnceUsurped(world, leader, 7_000);
   world.time.after(random.between(1_500, 4_000), () => {
     cutBoth(world, [store], vouching, 4_000);
     for (const one of vouching) if (one.isUp) crashFor(world, one, random.between(1, 60));
   });
+}
+
+/** A voter that is cut off from its leader alone campaigns among the others, who hear both. */
+export function usurp(world: KvWorld): void {
+  const found = leading(world);
+  if (found === undefined) return;
+  const { leader, store } = found;
+  const others = leader.raft.configuration.voters.filter(id => id !== leader.id);
+  if (others.length < 2) return;
+  cutBoth(world, [store], [world.storeOf(world.random.pick(others))!], 6_000);
+  askOnceUsurped(world, leader, 5_000);
 }
 
 /** One that misses much, under load, so that it needs a state and not the log. */

@@ -26,6 +26,7 @@ import {
   strandChange,
   strandEntries,
   transfer,
+  usurp,
   weather,
 } from './kv-faults.js';
 import { type KvSettings, KvWorld } from './kv-world.js';
@@ -80,7 +81,7 @@ export const KV_SCENARIOS: readonly KvScenario[] = [
   {
     name: 'partitions',
     about: 'halves, one-way cuts, isolated leaders, bridges, flapping links, bad weather',
-    faults: [...CUTS, ...CUTS, weather, strandEntries, forgetLeader, silence],
+    faults: [...CUTS, ...CUTS, weather, strandEntries, forgetLeader, usurp, usurp, silence],
     everyMs: 10_000,
   },
   {
@@ -144,6 +145,7 @@ export const KV_SCENARIOS: readonly KvScenario[] = [
       transfer,
       handOverAndVanish,
       forgetLeader,
+      usurp,
       strandChange,
       leaveBehind,
       strandEntries,

@@ -2,11 +2,11 @@
  * Room `mqtt`: from a client's bytes to what they mean, and back. One `Shard` per mqtt thread owns its connections
  * and sessions whole; nothing here is shared between threads, they talk in frames (contract/contract.ts).
  *
- * From the socket inwards: transport.ts, io/ (bytes), admission.ts (how many) · connection.ts (order, time, holds) with
- * codec/ · connect.ts, departure.ts, reauthentication.ts (how a session begins and ends) · session.ts with window.ts,
- * outlet.ts, retained-feed.ts (what is owed to a client) · publisher.ts (the order of one source) · router.ts,
- * local-routes.ts, shared-router.ts, shared-group.ts, subscribing.ts (who receives) · sender.ts, outbox.ts (packets, one
- * write a turn).
+ * From the socket inwards: transport.ts, io/ (bytes), receive-memory.ts (where they lie, for a turn), admission.ts (how
+ * many) · connection.ts (order, time, holds) with codec/ · connect.ts, departure.ts, reauthentication.ts (how a session
+ * begins and ends) · session.ts with window.ts, outlet.ts, retained-feed.ts (what is owed to a client) · publisher.ts
+ * (the order of one source) · router.ts, local-routes.ts, shared-router.ts, shared-group.ts, subscribing.ts (who
+ * receives) · sender.ts, outbox.ts (packets, one write a turn).
  *
  * The way of a PUBLISH. `Session.onPublish` fills the shard's one `Publication` and submits it. Is nothing of this
  * publisher pending and the topic routed, it is dispatched and acknowledged in this call, and the object is filled
@@ -47,6 +47,10 @@
  * controls are under way, or the client does not read what its own packets cause. Out: `connectionBufferBytesMax` a
  * connection; above it QoS 0 is dropped and counted, QoS 1 and 2 wait in a queue of `queueMessagesMax`; retained
  * messages come page by page as the receiver takes them. `topicCacheEntriesMax` topics are remembered a tenant.
+ *
+ * Lenient on purpose. MQTT 3.1 ends client ids at 23 bytes and refuses longer ones with 0x02 (its section 3.1); here
+ * they may have `clientIdBytesMax` in all versions, as later ones allow, for nothing is gained by sending such a client
+ * away. What MQTT 3.1 calls unused in fixed headers and connect flags is not looked at, as it says.
  *
  * Differences from BifroMQ. Subscribing is never behind the SUBACK (there caches expire by time). No thread serves a
  * connection for another, and no queue lies between decode and delivery. One handler for all versions of MQTT instead

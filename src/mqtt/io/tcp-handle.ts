@@ -13,7 +13,6 @@ import {
 } from '../transport.js';
 import { listenError, newCounters, plainAddress, resolveHost } from './listening.js';
 import { ProxyHeaderParser } from './proxy-protocol.js';
-import { ownedCopy } from './slab.js';
 import type { TcpListenOptions } from './tcp.js';
 import { loadTcpBinding, type SocketName, type TcpHandle, type WriteRequest } from './tcp-binding.js';
 
@@ -201,7 +200,8 @@ class HandlePeer implements Peer {
   readDone(length: number): void {
     if (this.#state !== OPEN) return;
     if (this.proxyHeader !== undefined) {
-      this.listener.receiveProxyHeader(this, this.proxyHeader, ownedCopy(readBuffer, length));
+      const chunk = Buffer.from(readBuffer.subarray(0, length));
+      this.listener.receiveProxyHeader(this, this.proxyHeader, chunk);
       return;
     }
     const handler = this.handler!;

@@ -65,7 +65,6 @@ import {
   resolveHost,
   somebodyListens,
 } from './listening.js';
-import { ownedCopy } from './slab.js';
 import { checkTlsFiles, type TlsFiles } from './tls-files.js';
 import { type UserData, WsPeer, type WsPeerOwner } from './ws-peer.js';
 
@@ -171,7 +170,9 @@ class WsListener implements Listener, WsPeerOwner, Gatherer {
     if (this.#gathering !== peer) this.endGathering();
     if (length > GATHERED_MESSAGE_BYTES_MAX) {
       this.endGathering();
-      peer.deliver(ownedCopy(new Uint8Array(message), length), 0, length);
+      const own = Buffer.allocUnsafeSlow(length);
+      own.set(new Uint8Array(message));
+      peer.deliver(own, 0, length);
       return;
     }
     const { memory } = peer;

@@ -338,13 +338,15 @@ export class Replica {
     }
   }
 
-  private refused({ what, session, sequence, reason }: Refusal): void {
+  private refused({ what, session, sequence, reason, isCertain }: Refusal): void {
     const { sink } = this.host;
     if (what === 'read' && this.reads.delete(sequence))
       sink.readRefused(this.rangeId, sequence, reason, this.leaderStore);
     if (what !== 'proposal' || !this.pending.take(session, sequence)) return;
     const bytes = LEADER.reset().u53(this.leaderStore);
-    const outcome = reason === 'overloaded' ? OUTCOME.OVERLOADED : OUTCOME.NOT_LEADER;
+    const refusal = reason === 'overloaded' ? OUTCOME.OVERLOADED : OUTCOME.NOT_LEADER;
+    // What was passed on may have been doubled on its way: a copy may yet be applied.
+    const outcome = isCertain ? refusal : OUTCOME.UNKNOWN;
     this.tell(session, sequence, outcome, bytes);
   }
 

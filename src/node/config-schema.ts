@@ -183,7 +183,7 @@ const limits = z.strictObject({
     65_535,
     'keep-alive given to clients that ask for none; 0 leaves it off',
   ),
-  clientIdBytesMax: whole(1024, 23, 65_535, 'longest client identifier'),
+  clientIdBytesMax: whole(1024, 23, 65_535, 'longest client identifier; in MQTT 3.1, too, which stops at 23'),
   topicBytesMax: whole(4096, 16, 65_535, 'longest topic name or filter'),
   topicLevelsMax: whole(32, 1, 1024, 'levels in a topic name or filter'),
   topicLevelBytesMax: whole(1024, 16, 65_535, 'longest single level'),

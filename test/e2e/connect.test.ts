@@ -228,14 +228,14 @@ describe('client identifier', () => {
     },
   );
 
-  it('one of more than 23 bytes is allowed in 3.1.1 and 5', async () => {
-    await connect(broker, { clientId: 'i'.repeat(200) });
-    await connect(broker, { version: 5, clientId: 'j'.repeat(200) });
+  it.each(VERSIONS)('one of 200 bytes is allowed, in MQTT 3.1 by leniency: level %i', async version => {
+    await connect(broker, { version, clientId: `${version}`.repeat(200) });
   });
 
   it('one beyond the limit is refused: 0x02, in MQTT 5 0x85 [MQTT-3.1.3-8]', async () => {
-    expect(connackCode(await attempt(broker, { clientId: 'k'.repeat(5000) }))).toBe(2);
-    expect(connackCode(await attempt(broker, { version: 5, clientId: 'k'.repeat(5000) }))).toBe(0x85);
+    const codeOf = async (version: (typeof VERSIONS)[number]) =>
+      connackCode(await attempt(broker, { version, clientId: 'k'.repeat(5000) }));
+    expect(await Promise.all(VERSIONS.map(codeOf))).toEqual(VERSIONS.map(level => (level === 5 ? 0x85 : 2)));
   });
 
   it('one that is not UTF-8, or has U+0000, is refused [MQTT-3.1.3-4] [MQTT-1.5.4-2]', async () => {

@@ -13,6 +13,7 @@
  *   machine.ts      what the figures were measured on
  *   micro.ts        a program of its own: the benchmark.js suites in micro/
  *   rpc.ts          `npm run perf -- rpc`: calls between processes beside plain gRPC
+ *   kv.ts           `npm run perf -- kv`: the distributed KV beside LMDB alone
  *
  * Invariants:
  * - A figure without its accounts does not count: a row in which ShoalMQ lost, repeated or disordered one message is
@@ -28,6 +29,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { SingleBar } from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { measureKv } from './kv.js';
 import { describeMachine } from './machine.js';
 import { type Measurement, measure } from './measurement.js';
 import { judgeAll, markdownReport, type Setting, textReport } from './report.js';
@@ -150,4 +152,4 @@ async function main(): Promise<void> {
 process.on('SIGINT', () => process.exit(130));
 process.on('SIGTERM', () => process.exit(143));
 const [topic, ...rest] = process.argv.slice(2);
-await (topic === 'rpc' ? measureRpc(rest) : main());
+await (topic === 'rpc' ? measureRpc(rest) : topic === 'kv' ? measureKv(rest) : main());

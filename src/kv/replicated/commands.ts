@@ -1,6 +1,6 @@
 import { type ByteReader, ByteWriter } from '../../base/bytes.js';
 import { copyOf } from '../keys.js';
-import { type Descriptor, storesOf, union } from './descriptor.js';
+import { type Descriptor, type Merging, storesOf, union } from './descriptor.js';
 
 /** What an entry of a range asks for. The first byte of its data; the epoch follows, then the body. */
 export const COMMAND = {
@@ -10,9 +10,9 @@ export const COMMAND = {
   SPLIT: 1,
   /** Who is to be a member. Body: u53 membersAt, u16 count, (u53 store, u8 role)…; applied at that `membersAt` only. */
   CONFIGURE: 2,
-  /** To the source of a merge. Body: u53 target, u53 epoch of the target. */
+  /** To the source of a merge. Body: u53 target, u53 its epoch, u53 its membersAt. */
   PREPARE_MERGE: 3,
-  /** To the target. Body: u53 source, u53 its epoch, u53 index of its preparation, u16 count, u53 store…, boundary. */
+  /** To the target. Body: u53 its membersAt, u53 source, u53 epoch and u53 preparation of that, u16 count, u53 store…, its boundary. */
   COMMIT_MERGE: 4,
   /** To the target: an epoch that nobody can commit a merge at. No body. */
   FENCE: 5,
@@ -22,6 +22,8 @@ export const COMMAND = {
   RECOVER: 7,
   /** What was asked for is done already, see decisions.ts. No body, no epoch, no number. */
   DECIDED: 8,
+  /** The range, to which nothing was ever proposed, is over. No body. */
+  DISCARD: 9,
 } as const;
 
 /** How a command ended. */
@@ -85,14 +87,15 @@ export function mergeCommand(source: Descriptor, target: Descriptor): Uint8Array
   if (target.merging !== undefined || storesOf(source) !== storesOf(target)) return undefined;
   if (union(source.boundary, target.boundary) === undefined) return undefined;
   const command = beginCommand(new ByteWriter(32), COMMAND.PREPARE_MERGE, source.epoch);
-  return command.u53(target.id).u53(target.epoch).view();
+  return command.u53(target.id).u53(target.epoch).u53(target.membersAt).view();
 }
 
 /** What the target is told of a source that is ready: the same at all its replicas. */
-export function commitMergeCommand(epoch: number, source: Descriptor, preparedAt: number): Uint8Array {
+export function commitMergeCommand(source: Descriptor, merging: Merging): Uint8Array {
   const stores = source.members.map(({ store }) => store).sort((a, b) => a - b);
-  const writer = beginCommand(new ByteWriter(128), COMMAND.COMMIT_MERGE, epoch);
-  writer.u53(source.id).u53(source.epoch).u53(preparedAt).u16(stores.length);
+  const writer = beginCommand(new ByteWriter(128), COMMAND.COMMIT_MERGE, merging.targetEpoch);
+  writer.u53(merging.targetMembersAt).u53(source.id).u53(source.epoch).u53(merging.at);
+  writer.u16(stores.length);
   for (const store of stores) writer.u53(store);
   return writer.blob(source.boundary.start).blob(source.boundary.end).view();
 }
@@ -112,6 +115,10 @@ export function recoverCommand(epoch: number): Uint8Array {
 /** Reads a key as a copy. */
 export function readKey(body: ByteReader): Uint8Array {
   return copyOf(body.blob());
+}
+
+export function discardCommand(epoch: number): Uint8Array {
+  return beginCommand(new ByteWriter(16), COMMAND.DISCARD, epoch).view();
 }
 
 export function decidedCommand(): Uint8Array {

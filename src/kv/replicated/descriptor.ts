@@ -21,6 +21,8 @@ export interface Merging {
   readonly target: number;
   /** The merge can be committed at this epoch of the target and no other. */
   readonly targetEpoch: number;
+  /** Nor with other members, or the same ones again. */
+  readonly targetMembersAt: number;
   /** Index of the entry that said so: the last one that may have changed data. */
   readonly at: number;
 }
@@ -148,7 +150,10 @@ export function writeDescriptor(writer: ByteWriter, descriptor: Descriptor): Byt
       (descriptor.pristine ? FLAG.PRISTINE : 0) |
       (merging === undefined ? 0 : FLAG.MERGING),
   );
-  if (merging !== undefined) writer.u53(merging.target).u53(merging.targetEpoch).u53(merging.at);
+  if (merging !== undefined) {
+    const { target, targetEpoch, targetMembersAt, at } = merging;
+    writer.u53(target).u53(targetEpoch).u53(targetMembersAt).u53(at);
+  }
   writer.u16(absorbed.length);
   for (const { range, epoch: at } of absorbed) writer.u53(range).u53(at);
   return writer;
@@ -171,7 +176,12 @@ export function readDescriptor(reader: ByteReader): Descriptor {
   const merging =
     (flags & FLAG.MERGING) === 0
       ? undefined
-      : { target: reader.u53(), targetEpoch: reader.u53(), at: reader.u53() };
+      : {
+          target: reader.u53(),
+          targetEpoch: reader.u53(),
+          targetMembersAt: reader.u53(),
+          at: reader.u53(),
+        };
   const absorbed: Absorbed[] = [];
   for (let left = reader.u16(); left > 0; left--) absorbed.push({ range: reader.u53(), epoch: reader.u53() });
   const changing = (flags & FLAG.CHANGING) !== 0;

@@ -11,6 +11,7 @@ import {
 } from './commands.js';
 import { type Descriptor, type Merging, storesOf, wantedConfiguration } from './descriptor.js';
 import type { RangeSink, Replica } from './replica.js';
+import type { ReplicaTable } from './replica-table.js';
 import type { RangeState } from './state.js';
 
 export interface DriverTiming {
@@ -45,7 +46,7 @@ export class Driver {
   /** Under which the driver proposes; its outcomes go to `outcome`. */
   readonly session: number;
   private readonly timing: DriverTiming;
-  private readonly replicas: ReadonlyMap<number, Replica>;
+  private readonly table: ReplicaTable;
   private readonly asked: (replica: Replica) => void;
   private readonly errands = new Map<number, Errand>();
   private readonly recovering = new Set<number>();
@@ -53,15 +54,10 @@ export class Driver {
   private sequence = 0;
 
   /** `asked` is called for each replica that the driver gave something to do. */
-  constructor(
-    session: number,
-    timing: DriverTiming,
-    replicas: ReadonlyMap<number, Replica>,
-    asked: (replica: Replica) => void,
-  ) {
+  constructor(session: number, timing: DriverTiming, table: ReplicaTable, asked: (replica: Replica) => void) {
     this.session = session;
     this.timing = timing;
-    this.replicas = replicas;
+    this.table = table;
     this.asked = asked;
   }
 
@@ -75,8 +71,10 @@ export class Driver {
     this.recovering.add(range);
   }
 
-  get isIdle(): boolean {
-    return this.errands.size === 0 && this.recovering.size === 0;
+  /** Something that is asked for once, and asked again by whoever wants it if it does not come about. */
+  propose(replica: Replica, data: Uint8Array): void {
+    replica.proposeCommand(this.session, ++this.sequence, data);
+    this.asked(replica);
   }
 
   /** Looks at a replica that may have something to be driven; true if it has. */
@@ -173,30 +171,35 @@ export class Driver {
 
   /** Step 2 to 4 of a merge, see transitions.ts. `source` leads, its preparation is applied here. */
   private driveMerge(source: Replica, descriptor: Descriptor, merging: Merging, nowMs: number): void {
-    const target = this.replicas.get(merging.target);
+    const target = this.table.byRange.get(merging.target);
     const held = target?.descriptor;
-    if (target === undefined || held === undefined) return;
     const { rangeId } = source;
-    if (held.epoch > merging.targetEpoch) {
+    const { targetEpoch, targetMembersAt } = merging;
+    const isPast =
+      held === undefined
+        ? target === undefined && this.table.wasHere(merging.target)
+        : held.epoch > targetEpoch || held.membersAt > targetMembersAt;
+    if (isPast) {
       // Nobody can commit it any more, and it was not committed: the source would not be here.
       const back = this.errand(rangeId, `back ${merging.at}`, nowMs);
       this.ask(back, source, rollBackMergeCommand(descriptor.epoch, merging.at), nowMs);
       return;
     }
     // The target's replica here has not come as far: it will show whether the merge is committed.
-    if (held.epoch < merging.targetEpoch) return;
+    if (target === undefined || held === undefined) return;
+    if (held.epoch < targetEpoch || held.membersAt < targetMembersAt) return;
     if (!this.hopeless.has(rangeId)) {
       const errand = this.errand(rangeId, `merge ${merging.at}`, nowMs);
       const isLate = nowMs - errand.sinceMs >= this.timing.mergeTimeoutMs;
       if (!errand.isHopeless && !isLate) {
         if (storesOf(held) !== storesOf(descriptor) || !everyoneHas(source, merging.at)) return;
-        this.ask(errand, target, commitMergeCommand(merging.targetEpoch, descriptor, merging.at), nowMs);
+        this.ask(errand, target, commitMergeCommand(descriptor, merging), nowMs);
         return;
       }
       this.hopeless.add(rangeId);
     }
     const fence = this.errand(rangeId, `fence ${merging.at}`, nowMs);
-    this.ask(fence, target, fenceCommand(merging.targetEpoch), nowMs);
+    this.ask(fence, target, fenceCommand(targetEpoch), nowMs);
   }
 }
 

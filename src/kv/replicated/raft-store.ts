@@ -7,7 +7,14 @@ import { NOBODY, type ReplicaId } from '../raft/configuration.js';
 import type { Message } from '../raft/message.js';
 import { RAFT_LIMITS, RAFT_TIMING, type RaftLimits, type RaftTiming } from '../raft/settings.js';
 import { VarintReader } from '../raft/varint.js';
-import { configureCommand, mergeCommand, OUTCOME, type Place, splitCommand } from './commands.js';
+import {
+  configureCommand,
+  discardCommand,
+  mergeCommand,
+  OUTCOME,
+  type Place,
+  splitCommand,
+} from './commands.js';
 import { Decisions } from './decisions.js';
 import { type Descriptor, memberOf } from './descriptor.js';
 import { besideDriver, DRIVER_TIMING, Driver } from './driver.js';
@@ -111,8 +118,8 @@ export class RaftStore implements ReplicaHost {
     });
     const { heartbeatMs, electionTimeoutMinMs: silenceMs } = this.timing;
     this.liveness = new Liveness({ heartbeatMs, silenceMs });
-    const touched = (replica: Replica) => this.touch(replica);
-    this.driver = new Driver(randomU53(env.random) + 1, DRIVER_TIMING, this.around.byRange, touched);
+    const session = randomU53(env.random) || 1;
+    this.driver = new Driver(session, DRIVER_TIMING, this.around, replica => this.touch(replica));
     this.around.open();
     for (const replica of this.around.byRange.values()) this.start(replica);
   }
@@ -132,12 +139,8 @@ export class RaftStore implements ReplicaHost {
 
   /** Whether `turn` has something to do. */
   get pending(): boolean {
-    if (this.committing || this.isPaused()) return false;
+    if (this.committing || this.env.clock.monotonicMs() < this.pausedUntilMs) return false;
     return this.dirty.size + this.founding.length + this.doomed.length > 0 || !this.around.garbage.isEmpty;
-  }
-
-  private isPaused(): boolean {
-    return this.env.clock.monotonicMs() < this.pausedUntilMs;
   }
 
   // -- Asked on this store -------------------------------------------------------------------------------------
@@ -253,11 +256,11 @@ export class RaftStore implements ReplicaHost {
     this.frames.flush();
   }
 
-  /** Ends a range that nothing was ever proposed to, and of which this replica is the only voter. False: it is not such. */
+  /** Ends a range that nothing was ever proposed to, at its leader. False: it is not such; what was asked may still fail. */
   discard(range: number): boolean {
     const replica = this.replica(range);
-    if (replica?.isDiscardable !== true) return false;
-    this.doomed.push({ replica, target: 0, isOver: true });
+    if (replica?.descriptor?.pristine !== true || !replica.isLeader) return false;
+    this.driver.propose(replica, discardCommand(replica.descriptor.epoch));
     return true;
   }
 
@@ -399,8 +402,7 @@ export class RaftStore implements ReplicaHost {
   ): void {
     const { current, around } = this;
     around.garbage.step(current.writer);
-    for (const { replica, target, isOver } of doomed)
-      around.destroy(replica, current.writer, target, isOver === true);
+    for (const { replica, target } of doomed) around.destroy(replica, current.writer, target);
     for (const descriptor of founding)
       if (this.replica(descriptor.id) === undefined) this.start(around.found(current.writer, descriptor));
     for (const replica of active) if (!replica.isDestroyed) replica.write(current);

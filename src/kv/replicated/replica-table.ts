@@ -41,8 +41,6 @@ export interface Doomed {
   readonly replica: Replica;
   /** The range that absorbed its range, or 0. */
   readonly target: number;
-  /** So does the range. */
-  readonly isOver?: boolean;
 }
 
 /** A new range begins as if entry 1 had been applied and compacted: whoever joins later needs the state. */
@@ -121,6 +119,11 @@ export class ReplicaTable implements Surroundings {
   heirOf(rangeId: number): number | undefined {
     const { floor, target } = this.tombstone(rangeId);
     return floor === NO_REPLICA_MORE ? target : undefined;
+  }
+
+  /** A replica of the range has ended here. */
+  wasHere(rangeId: number): boolean {
+    return this.tombstone(rangeId).floor > 0;
   }
 
   private tombstone(rangeId: number): Tombstone {
@@ -231,15 +234,18 @@ export class ReplicaTable implements Surroundings {
 
   /**
    * Ends a replica that is no member any more, with all it has; its id never comes back, nor does any other of the range if
-   * that was absorbed by `target`, or `isOver`.
+   * that was absorbed by `target`.
    */
-  destroy(replica: Replica, writer: KvWriter, target: number, isOver: boolean): void {
+  destroy(replica: Replica, writer: KvWriter, target: number): void {
+    this.end(replica, writer, { floor: target === 0 ? replica.id : NO_REPLICA_MORE, target });
+  }
+
+  private end(replica: Replica, writer: KvWriter, tombstone: Tombstone): void {
     if (replica.isDestroyed) return;
     const { rangeId, state, install } = replica;
     const spans = [...ownSpans(rangeId), ...(install?.toClear ?? [])];
     if (state !== undefined) spans.push(...stateSpans(state.descriptor));
-    const floor = isOver || target !== 0 ? NO_REPLICA_MORE : replica.id;
-    this.bury(replica, writer, { floor, target }, spans);
+    this.bury(replica, writer, tombstone, spans);
   }
 
   // -- Surroundings --------------------------------------------------------------------------------------------
@@ -275,6 +281,12 @@ export class ReplicaTable implements Surroundings {
     }
     const campaigns = this.byRange.get(parent.descriptor.id)?.isLeader === true;
     this.begotten.push({ replica, campaigns });
+  }
+
+  discard({ descriptor }: RangeState, turn: Turn): void {
+    const replica = this.byRange.get(descriptor.id);
+    assert(replica !== undefined, 'who applies an entry is there');
+    this.end(replica, turn.writer, { floor: NO_REPLICA_MORE, target: 0 });
   }
 
   preparedSource(source: number, preparedAt: number, turn: Turn): RangeState | 'waits' {

@@ -2,7 +2,7 @@ import { assert } from '../../base/assert.js';
 import { type ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { Env } from '../../base/env.js';
 import type { Engine } from '../engine.js';
-import { isSoleVoter, type ReplicaId } from '../raft/configuration.js';
+import type { ReplicaId } from '../raft/configuration.js';
 import { Raft } from '../raft/raft.js';
 import type { Entry, HardState, Ready, Refusal, RefusalReason } from '../raft/ready.js';
 import type { RaftLimits, RaftTiming } from '../raft/settings.js';
@@ -121,12 +121,6 @@ export class Replica {
     return this.raft.leader === 0 ? 0 : this.host.storeOf(this, this.raft.leader);
   }
 
-  /** Nobody else has a say in its range, and nothing was ever proposed to that. */
-  get isDiscardable(): boolean {
-    if (this.descriptor?.pristine !== true || !this.isLeader) return false;
-    return isSoleVoter(this.raft.configuration, this.id) && this.raft.lastIndex === this.appliedTo;
-  }
-
   /** Entries or steps wait that no message will bring. */
   get hasBacklog(): boolean {
     return this.queue.length > 0 || this.install?.hasWork === true || this.log.hasTrimmable;
@@ -239,7 +233,7 @@ export class Replica {
     const { queue } = this;
     if (this.state === undefined) return;
     let at = 0;
-    while (at < queue.length && this.applyOne(queue[at]!, turn)) at++;
+    while (at < queue.length && !this.isDestroyed && this.applyOne(queue[at]!, turn)) at++;
     this.queue = at === queue.length ? [] : queue.slice(at);
   }
 

@@ -35,13 +35,14 @@ import { type Turn, WAITS } from './turn.js';
  *   1. PREPARE_MERGE in the source's log at index i, its epoch e becoming e + 1, names the target and the target's
  *      epoch t. From i on nothing in the source's log changes data or members.
  *   2. The source's leader waits until all its followers have the log up to i, durably.
- *   3. COMMIT_MERGE in the target's log, applied only if the target's epoch is still t and its members are on the same
- *      stores. On each store it applies the source's log up to i, which is there by 2, takes over boundary, data and
+ *   3. COMMIT_MERGE in the target's log, applied only if the target's epoch is still t and its members are those of then,
+ *      on the same stores. On each store it applies the source's log up to i, which is there by 2, takes over boundary, data and
  *      sessions, and removes the source's replica for ever, in one transaction. The epoch becomes one more than both.
- *   4. Otherwise: the target's epoch goes past t (a split, another merge, or FENCE for this very purpose), after
- *      which no COMMIT_MERGE of this preparation can ever be applied; whoever leads the source sees that at the
- *      target's replica on its store, and proposes ROLL_BACK_MERGE, which lets the source go on at another epoch.
- * So which of the two happens is decided at one place, by the first entry in the target's log that moves its epoch.
+ *   4. Otherwise: the target's epoch goes past t (a split, another merge, or FENCE for this very purpose), or its members
+ *      change, after which no COMMIT_MERGE of this preparation can ever be applied; whoever leads the source sees that at
+ *      the target's replica on its store, or that this has ended while the source's has not, and proposes
+ *      ROLL_BACK_MERGE, which lets the source go on at another epoch.
+ * So which of the two happens is decided at one place, by the first entry in the target's log that moves either.
  * A key is lost by neither: until the target has applied 3, the source's replica holds it and is not removed; and it
  * is held twice by neither, as one transaction gives and takes. Nothing written is lost: what was acknowledged by the
  * source was committed before i, and the target takes commands for those keys only once it has applied all up to i.
@@ -58,6 +59,8 @@ export interface Surroundings {
    * in place.
    */
   preparedSource(source: number, preparedAt: number, turn: Turn): RangeState | 'waits';
+  /** The range is over. A command that was committed before would have been seen: it has no data to be lost. */
+  discard(state: RangeState, turn: Turn): void;
   /** The source's replica ends here for ever; its data stays. */
   buryAbsorbed(source: RangeState, target: Descriptor, turn: Turn): void;
 }
@@ -77,7 +80,7 @@ export function applyTransition(
     case COMMAND.CONFIGURE:
       return configure(state, body.u53(), readPlaces(body), index);
     case COMMAND.PREPARE_MERGE:
-      return prepareMerge(state, body.u53(), body.u53(), index);
+      return prepareMerge(state, body, index);
     case COMMAND.COMMIT_MERGE:
       return commitMerge(state, body, turn, around);
     case COMMAND.FENCE:
@@ -88,6 +91,10 @@ export function applyTransition(
       return rollBackMerge(state, body.u53());
     case COMMAND.RECOVER:
       return recover(state, index);
+    case COMMAND.DISCARD:
+      if (!state.descriptor.pristine || state.descriptor.merging !== undefined) return OUTCOME.REFUSED;
+      around.discard(state, turn);
+      return OUTCOME.DONE;
     default:
       // Of a newer version: all replicas must be able to apply it, so nobody proposes it before they are.
       return OUTCOME.REFUSED;
@@ -173,9 +180,10 @@ function isSettled({ descriptor, configuration }: RangeState): boolean {
   return !descriptor.changing && !isJoint(configuration) && descriptor.merging === undefined;
 }
 
-function prepareMerge(state: RangeState, target: number, targetEpoch: number, at: number): number {
-  if (!isSettled(state) || target === state.descriptor.id) return OUTCOME.REFUSED;
-  state.change({ epoch: state.descriptor.epoch + 1, merging: { target, targetEpoch, at } });
+function prepareMerge(state: RangeState, body: ByteReader, at: number): number {
+  const merging = { target: body.u53(), targetEpoch: body.u53(), targetMembersAt: body.u53(), at };
+  if (!isSettled(state) || merging.target === state.descriptor.id) return OUTCOME.REFUSED;
+  state.change({ epoch: state.descriptor.epoch + 1, merging });
   return OUTCOME.DONE;
 }
 
@@ -186,6 +194,7 @@ function rollBackMerge(state: RangeState, preparedAt: number): number {
 }
 
 function commitMerge(state: RangeState, body: ByteReader, turn: Turn, around: Surroundings): number {
+  const membersAt = body.u53();
   const range = body.u53();
   const sourceEpoch = body.u53();
   const preparedAt = body.u53();
@@ -194,7 +203,8 @@ function commitMerge(state: RangeState, body: ByteReader, turn: Turn, around: Su
   const sourceBoundary = { start: readKey(body), end: readKey(body) };
   const { descriptor } = state;
   // All of this is the same at every replica: the entry says what the source is, not this store.
-  if (!isSettled(state) || storesOf(descriptor) !== stores.join()) return OUTCOME.REFUSED;
+  if (!isSettled(state) || descriptor.membersAt !== membersAt) return OUTCOME.REFUSED;
+  if (storesOf(descriptor) !== stores.join()) return OUTCOME.REFUSED;
   const boundary = union(descriptor.boundary, sourceBoundary);
   if (boundary === undefined) return OUTCOME.REFUSED;
   const source = around.preparedSource(range, preparedAt, turn);

@@ -161,36 +161,43 @@ describe('a replica that nobody counts any more', () => {
     cluster.run(200);
     expect(leader()).toBeDefined();
   });
+});
 
-  it('is discarded if it is alone and was never used', () => {
+describe('a range that was never used', () => {
+  it('is discarded, and one that was used is not', () => {
     const cluster = new Cluster({ stores: 2 });
     cluster.found(1, 'a', 'm', cluster.hosts.slice(0, 1));
-    cluster.found(2, 'm', 'z');
     const { store } = cluster.hosts[0]!;
-    cluster.run(200);
-    expect([store.discard(2), store.discard(3), store.discard(1)]).toEqual([false, false, true]);
+    expect([store.discard(2), store.discard(1)]).toEqual([false, true]);
     cluster.run(200);
     expect(store.replica(1)).toBeUndefined();
     cluster.found(4, 'a', 'm', cluster.hosts.slice(0, 1));
     cluster.put(4, 'b', '1');
     expect(store.discard(4)).toBe(false);
+    cluster.found(5, 'm', 'z', cluster.hosts.slice(0, 1));
+    store.propose(5, 1, 9, 1, put('n', '1'));
+    expect(store.discard(5)).toBe(true);
+    cluster.run(500);
+    expect(cluster.held(cluster.hosts[0]!)).toEqual(['b=1', 'n=1']);
+    expect(store.replica(5)).toBeDefined();
   });
 
-  it('is discarded with learners that have a state already, when those ask', () => {
-    const cluster = new Cluster({ stores: 2 });
-    cluster.found(1, 'a', 'm', cluster.hosts.slice(0, 1));
-    const [first, second] = cluster.hosts.map(({ store }) => store) as [RaftStore, RaftStore];
-    first.configure(1, 1, 1, [
-      { store: first.id, role: 0 },
-      { store: second.id, role: 1 },
-    ]);
-    cluster.until(() => second.replica(1)?.state !== undefined);
+  it('is discarded at all its members, and at those that were away when they ask', () => {
+    const cluster = new Cluster({ stores: 4 });
+    cluster.found(1, 'a', 'm', cluster.hosts.slice(0, 3));
+    const leader = cluster.leaderOf(1)!;
+    const places = cluster.hosts.map(({ store }, at) => ({ store: store.id, role: at === 3 ? 1 : 0 }));
+    leader.store.configure(1, 1, 1, places);
+    cluster.until(() => leader.store.replica(1)!.descriptor!.members.length === 4);
+    cluster.until(() => !leader.store.replica(1)!.descriptor!.changing);
+    const stores: RaftStore[] = cluster.hosts.map(({ store }) => store);
+    cluster.cut(3);
+    expect(leader.store.discard(1)).toBe(true);
+    cluster.run(15_000);
+    expect(stores.slice(0, 3).map(store => store.replica(1))).toEqual([undefined, undefined, undefined]);
+    cluster.cuts.clear();
+    stores[3]!.inquire(1);
     cluster.run(500);
-    expect(first.discard(1)).toBe(true);
-    cluster.run(500);
-    expect(first.replica(1)).toBeUndefined();
-    second.inquire(1);
-    cluster.run(200);
-    expect(second.replica(1)).toBeUndefined();
+    expect(stores[3]!.replica(1)).toBeUndefined();
   });
 });

@@ -107,7 +107,7 @@ const DESCRIPTOR: Descriptor = {
   membersAt: 12,
   changing: true,
   nextReplica: 8,
-  merging: { target: 4, targetEpoch: 5, at: 6 },
+  merging: { target: 4, targetEpoch: 5, targetMembersAt: 3, at: 6 },
   absorbed: [{ range: 3, epoch: 2 }],
   pristine: true,
 };

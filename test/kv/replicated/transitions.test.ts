@@ -194,6 +194,39 @@ describe('a merge', () => {
     );
   });
 
+  it('is given up when the target is moved away, or is over', () => {
+    for (const isOver of [false, true]) {
+      const cluster = new Cluster({ stores: 4 });
+      cluster.found(1, 'a', 'm', cluster.hosts.slice(0, 3));
+      cluster.found(2, 'm', 'z', cluster.hosts.slice(0, 3));
+      fill(cluster, 1, 'b', 2);
+      cluster.run(500);
+      // Nobody can say that it has the preparation, so that it is not committed.
+      const source = cluster.leaderOf(1)!;
+      const index = cluster.hosts.findIndex(
+        (host, at) => at < 3 && host !== source && host !== cluster.leaderOf(2),
+      );
+      cluster.cut(index);
+      expect(merge(cluster, 1, 2)).toBe(OUTCOME.DONE);
+      const target = cluster.leaderOf(2)!;
+      if (isOver) target.store.discard(2);
+      else {
+        const stores = cluster.hosts.map(({ store }) => store.id).filter(id => id !== source.store.id);
+        target.store.configure(
+          2,
+          1,
+          900,
+          stores.map(store => ({ store, role: 0 })),
+        );
+      }
+      cluster.run(5000);
+      cluster.cuts.clear();
+      const isBack = () => cluster.leaderOf(1)?.store.replica(1)?.descriptor?.merging === undefined;
+      cluster.until(isBack, 15_000);
+      expect(cluster.put(1, 'b1', 'x')).toBe('1');
+    }
+  });
+
   it('reaches a store that was away when it was committed, by the log or by the state', () => {
     for (const limits of [{}, SMALL]) {
       const cluster = new Cluster({ store: limits });

@@ -10,7 +10,6 @@ export const redundant: Balancer = {
   decide({ self, landscape }): Decision {
     const account = accountOf(landscape, self);
     for (const replica of account?.replicas ?? []) {
-      if (replica.changing) continue;
       const { range, genesis } = replica;
       if (isLeftOut(landscape, replica) || isMergedAway(landscape, replica))
         return { kind: 'retire', range, replica: replica.replica };
@@ -23,7 +22,8 @@ export const redundant: Balancer = {
 /** The range's leader has members that came later than ours, and we are not among them. */
 function isLeftOut(landscape: Landscape, replica: ReplicaAccount): boolean {
   const leader = leaderOf(landscape, replica.range)?.replica;
-  if (leader === undefined || leader.replica === replica.replica) return false;
+  // As long as the leader is changing them, it tells those who leave itself.
+  if (leader === undefined || leader.changing || leader.replica === replica.replica) return false;
   return (
     leader.membersAt >= replica.membersAt &&
     !leader.members.some(member => member.replica === replica.replica)
@@ -48,7 +48,7 @@ function isMergedAway(landscape: Landscape, replica: ReplicaAccount): boolean {
 }
 
 function isEmptyTwin(landscape: Landscape, replica: ReplicaAccount): boolean {
-  if (!replica.pristine || !replica.leads) return false;
+  if (!replica.pristine || !replica.leads || replica.changing) return false;
   return landscape.stores.some(
     ({ alive, replicas }) =>
       alive &&

@@ -44,6 +44,9 @@ describe('redundant', () => {
     const old: ReplicaAccount = { ...model.replica(range, 2), replica: 99, leads: false, membersAt: 1 };
     model.leftOver.set(4, [old]);
     expect(redundant.decide(model.sight(4))).toEqual({ kind: 'retire', range: range.id, replica: 99 });
+    // It may have gone while its range was changing.
+    model.leftOver.set(4, [{ ...old, changing: true }]);
+    expect(redundant.decide(model.sight(4)).kind).toBe('retire');
     model.leftOver.set(4, [{ ...old, membersAt: range.membersAt + 1 }]);
     expect(redundant.decide(model.sight(4))).toEqual({ kind: 'content' });
   });

@@ -44,7 +44,8 @@ import { Sessions } from './sessions.js';
  * DETACH [reply, u8 a will is due now, u8 its routes are in doubt]; SUBSCRIBE, UNSUBSCRIBE body, u32 number of the
  * change [reply]; RECEIVED, RELEASED [reply]; INSERT [reply, n × (u53 instance, u53 seq), 0 where nothing was queued];
  * ACKED, SETTLED [nothing]; EXPIRE u53 nowMs, u32 n, n × (tenant, blob `x` key) [in doubt]; DETACH_ALL u53 nowMs,
- * u8 the routes of all are in doubt [in doubt]; ROUTES_DONE tenant, client id, u53 instance; WILL_DONE tenant, blob `v` key; COLLECT tenant, blob `g` key.
+ * u8 the routes of all are in doubt [in doubt]; ROUTES_DONE tenant, client id, u53 instance; WILL_DONE tenant, blob `v`
+ * key; COLLECT tenant, blob `g` key.
  * In doubt: u32 n, n × (tenant, client id, u53 instance).
  *
  * Limits: queueMessagesMax, queueBytesMax per session with queueDropPolicy; deletions of an ended session are done

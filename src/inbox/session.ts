@@ -61,7 +61,7 @@ export class Session {
   }
 }
 
-export const NEVER_EXPIRES = 0xffff_ffff;
+const NEVER_EXPIRES = 0xffff_ffff;
 
 const ATTACHED = 1;
 const HAS_WILL = 2;

@@ -71,7 +71,7 @@ export function ordered53(writer: ByteWriter, value: number): ByteWriter {
   return bigEndian32(writer, value % 0x1_0000_0000);
 }
 
-export function bigEndian32(writer: ByteWriter, value: number): ByteWriter {
+function bigEndian32(writer: ByteWriter, value: number): ByteWriter {
   return writer
     .u8((value >>> 24) & 255)
     .u8((value >>> 16) & 255)

@@ -17,15 +17,15 @@
  * - All requests of a turn share one transaction and one flush; each sees what those before it did. A turn that
  *   cannot be committed for want of room leaves nothing behind: everyone in it gets UNAVAILABLE and memory is
  *   built again from the engine.
- * - What a coprocessor stores depends on no clock, no randomness and no connection; commands carry the time. Keys carry the tenant,
- *   and a range says where it begins and ends. Raft slips in between `Service` and `Coprocessor.mutate`: a
- *   command is then proposed, and `durable` comes when it is applied.
+ * - What a coprocessor stores depends on no clock, no randomness and no connection; commands carry the time. Keys
+ *   carry the tenant, and a range says where it begins and ends. Raft slips in between `Service` and
+ *   `Coprocessor.mutate`: a command is then proposed, and `durable` comes when it is applied.
  * - Every record is stored with a checksum that is verified at each read, and the whole file is walked before it
  *   is opened (io/lmdb-check.ts). What fails is reported as SHOAL_STORAGE_CORRUPT and never served.
  *
  * Requests after a crash of the store thread: what was not answered is unknown to whoever asked. ATTACH, DETACH,
- * SUBSCRIBE, UNSUBSCRIBE, SETTLED, ACKED, RECEIVED, RELEASED, RETAIN_SET, DIST_ADD and DIST_REMOVE may be asked again: done
- * twice they leave what once leaves. INSERT with a source is done once (the packet id is marked in the same
+ * SUBSCRIBE, UNSUBSCRIBE, SETTLED, ACKED, RECEIVED, RELEASED, RETAIN_SET, DIST_ADD and DIST_REMOVE may be asked again:
+ * done twice they leave what once leaves. INSERT with a source is done once (the packet id is marked in the same
  * transaction); without one, QoS 1, a second insert is a duplicate, as QoS 1 allows. So there is no table of
  * request numbers to keep.
  *

@@ -13,7 +13,7 @@
  *   listener-watch.ts, descriptors.ts  how many clients may come, and who is told when they may not
  *   metrics-server.ts, sys-topics.ts, vitals.ts, ring-metrics.ts   what can be watched
  *
- * Main thread: the data directory's lock and lineage, worker threads, the session directory, the cluster, metrics, `$SYS`.
+ * Main thread: the data directory's lock and lineage, worker threads, session directory, cluster, metrics, `$SYS`.
  * Worker threads, in the mesh by index: main 0, then mqtt, match and apply threads. It starts from the bottom (stores,
  * then the cluster, then mqtt threads, then their listeners), and stops from the top: clients are sent away, then the
  * other hosts hear a goodbye.

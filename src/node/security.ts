@@ -11,7 +11,7 @@ export type ListenerKind = keyof Config['listeners'];
 export const LISTENER_KINDS: readonly ListenerKind[] = ['tcp', 'tls', 'ws', 'wss'];
 
 /** True when clients have to prove who they are on every listener. */
-export function isAuthenticated(config: Config): boolean {
+function isAuthenticated(config: Config): boolean {
   const { passwordFile, plugin } = config.auth;
   return passwordFile !== undefined || plugin !== undefined;
 }
@@ -23,11 +23,6 @@ export function resolveHosts(config: Config): void {
     const listener = config.listeners[kind];
     if (listener.host === 'auto') listener.host = host;
   }
-}
-
-/** True when clients without a user name are let in. A plugin is asked in any case. */
-export function isAnonymousAllowed(config: Config): boolean {
-  return config.auth.anonymous ?? !isAuthenticated(config);
 }
 
 /**

@@ -26,11 +26,11 @@ import { FilterWalk, topicKey } from './topic-key.js';
  * A scan is a skip-scan: `FilterWalk` says where the next match can be, so `+/status` over a million topics
  * touches one entry per first level and not all that lies below. Near places are stepped to, far ones are sought.
  *
- * Limits: a scan visits at most `SCAN_VISITS_MAX` entries (a seek counts as `SEEK_VISITS`, a find as one more), works for
- * `SCAN_MS_MAX` at most (and for `LOOK_VISITS` more), and answers with at most what was asked for; it then gives a cursor,
- * and whoever asked asks again. 1,000 visits are 0.4 ms in memory (perf/micro/store.bench.ts) and about 2 ms on LMDB with
- * a million retained topics, whatever the filter. retainedMessagesMax and retainedBytesMax hold
- * for the range: a replacement that does not grow is always let in. Bytes are those of topic key and message.
+ * Limits: a scan visits at most `SCAN_VISITS_MAX` entries (a seek counts as `SEEK_VISITS`, a find as one more), works
+ * for `SCAN_MS_MAX` at most (and for `LOOK_VISITS` more), and answers with at most what was asked for; it then gives a
+ * cursor, and whoever asked asks again. 1,000 visits are 0.4 ms in memory (perf/micro/store.bench.ts) and about 2 ms on
+ * LMDB with a million retained topics, whatever the filter. retainedMessagesMax and retainedBytesMax hold for the range:
+ * a replacement that does not grow is always let in. Bytes are those of topic key and message.
  *
  * No Local has no say here: a subscription with it gets what its own client has retained. [MQTT-3.8.3-3] forbids to
  * forward to "the publishing connection"'s client id; what is retained is not forwarded from a connection but sent
@@ -52,7 +52,7 @@ const KIND_DUE = 0x78;
 const KIND_COUNTS = 0x63;
 
 /** Work of one scan, in visited entries. */
-export const SCAN_VISITS_MAX = 1000;
+const SCAN_VISITS_MAX = 1000;
 /** Time of one scan, in milliseconds, looked at every so many visits: a record may be large, a page far. */
 const SCAN_MS_MAX = 2;
 const LOOK_VISITS = 16;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Config, defaultConfig } from '../../src/node/config.js';
-import { assertSecure, isAnonymousAllowed, isLoopback, resolveHosts } from '../../src/node/security.js';
+import { assertSecure, isLoopback, resolveHosts } from '../../src/node/security.js';
 
 function configWith(change: (config: Config) => void): Config {
   const config = defaultConfig();
@@ -16,7 +16,6 @@ describe('assertSecure', () => {
     const config = configWith(() => {});
     expect(Object.values(config.listeners).map(({ host }) => host)).toEqual(Array(4).fill('127.0.0.1'));
     expect(() => assertSecure(config)).not.toThrow();
-    expect(isAnonymousAllowed(config)).toBe(true);
   });
 
   it.each(['0.0.0.0', '::', '192.168.1.4', 'broker.example', '127.0.0.1.example'])(
@@ -44,7 +43,6 @@ describe('assertSecure', () => {
       });
       expect(config.listeners.tcp.host).toBe('0.0.0.0');
       expect(() => assertSecure(config)).not.toThrow();
-      expect(isAnonymousAllowed(config)).toBe(false);
     }
     const certificates = configWith(({ listeners }) => {
       Object.assign(listeners.tls, { enabled: true, host: '0.0.0.0', clientCertificate: 'required' });

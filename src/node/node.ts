@@ -245,7 +245,10 @@ class Node {
     return { config, hashSeed, part, cpu, role: thread.role, index: thread.index, mqttPeers, tellRoutes };
   }
 
-  /** Resolves when the match thread has all routes; before, a message for a session may not find it. */
+  /**
+   * Resolves when the match thread has all routes; before, a message for a session may not find it. 20,000 sessions of two
+   * subscriptions each took 6 s on 2 cores.
+   */
   private remakeRoutes(): Promise<void> {
     const { dataDir } = this.config.node;
     this.log.warn(

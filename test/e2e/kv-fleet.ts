@@ -10,12 +10,7 @@ import type { KvLoadOptions, StoreSeen } from './kv-words.js';
 const VALUES = 10_000_000;
 const LOOK_MS = 100;
 
-/** What a caller had to wait for. */
-export interface Back {
-  /** Milliseconds until the last of the callers had an answer to what it asked after the moment. */
-  readonly ms: number;
-  readonly words: string;
-}
+export const seconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
 
 export class KvFleet {
   readonly stores: readonly KvProcess[];
@@ -65,24 +60,10 @@ export class KvFleet {
     throw new Error('nobody leads');
   }
 
-  histories(): ReadonlyMap<KvProcess, History> {
-    return new Map(this.all.map(one => [one, readHistory(one.settings.history)]));
-  }
-
-  /** When every one of the callers had an answer to something that it asked after `sinceMs`. */
-  async backSince(sinceMs: number, withinMs: number, callers = this.callers): Promise<Back> {
-    for (;;) {
-      const waits = callers.map(one => {
-        const { operations } = readHistory(one.settings.history);
-        const ends = operations.filter(({ startedAt, endedAt }) => startedAt >= sinceMs && isDone(endedAt));
-        return Math.min(...ends.map(({ endedAt }) => endedAt - sinceMs));
-      });
-      const ms = Math.max(...waits);
-      if (isDone(ms)) return { ms, words: `${(ms / 1000).toFixed(1)} s` };
-      if (sharedMs() - sinceMs > withinMs)
-        throw new Error(`callers had no answer within ${withinMs} ms: ${waits.join(', ')}`);
-      await sleep(LOOK_MS);
-    }
+  /** Milliseconds until the last of the callers had a write answered that it asked for after `sinceMs`. */
+  async backSince(sinceMs: number, callers = this.callers): Promise<number> {
+    const ends = await Promise.all(callers.map(one => one.tell('answered', { sinceMs })));
+    return Math.max(...ends) - sinceMs;
   }
 
   /** All loads end, and a caller reads all registers once more. */
@@ -93,7 +74,7 @@ export class KvFleet {
 
   /** All that was done can be explained, also what the registers hold at the end. In words, how much there was. */
   verdict(): string {
-    const histories = [...this.histories().values()];
+    const histories = this.all.map(one => readHistory(one.settings.history));
     const operations: KeyedOperation[] = histories.flatMap(one => one.operations);
     const wrong = checkByKey(operations, 0);
     expect(wrong && `register ${wrong.key}: ${verdictWords(wrong.verdict)}`).toBeUndefined();
@@ -106,8 +87,4 @@ export class KvFleet {
     for (const one of this.all) one.goOn();
     await Promise.all(this.all.map(one => one.kill9()));
   }
-}
-
-function isDone(endedAt: number): boolean {
-  return endedAt !== Number.POSITIVE_INFINITY;
 }

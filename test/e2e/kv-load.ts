@@ -3,9 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ASK } from '../../src/kv/route/client.js';
 import type { KvAccess } from '../../src/node/kv-access.js';
 import { OPERATION } from '../sim/linearizability.js';
-import type { HistoryWriter } from './kv-history.js';
+import { type HistoryWriter, sharedMs } from './kv-history.js';
 import { encodeWanted, registerKey, type Wanted } from './kv-registers.js';
 import type { KvLoadOptions } from './kv-words.js';
+
+interface Watch {
+  readonly sinceMs: number;
+  readonly tell: (endedAt: number) => void;
+}
 
 const READS = 0.4;
 const WRITES = 0.35;
@@ -17,6 +22,7 @@ export class KvLoad {
   private readonly random: () => number;
   private readonly known = new Map<number, number>();
   private readonly workers: Promise<void>[];
+  private watches: Watch[] = [];
   private last = 0;
   private isOver = false;
 
@@ -33,6 +39,11 @@ export class KvLoad {
     await Promise.all(this.workers);
   }
 
+  /** When the first write that begins after that is answered. */
+  answered(sinceMs: number): Promise<number> {
+    return new Promise(tell => this.watches.push({ sinceMs, tell }));
+  }
+
   /** Whatever was acknowledged and is lost, the history cannot explain then. False if some register has no answer. */
   async reread(): Promise<boolean> {
     let isWhole = true;
@@ -46,6 +57,13 @@ export class KvLoad {
       await this.once(this.next());
       await sleep(this.random() * 2 * this.options.pauseMs);
     }
+  }
+
+  private tellWatches(beganMs: number): void {
+    this.watches = this.watches.filter(({ sinceMs, tell }) => {
+      if (beganMs >= sinceMs) tell(sharedMs());
+      return beganMs < sinceMs;
+    });
   }
 
   private next(): Wanted {
@@ -65,12 +83,14 @@ export class KvLoad {
     const ask = kind === OPERATION.READ ? ASK.QUERY : ASK.MUTATE;
     const body = encodeWanted(wanted, kind === OPERATION.READ ? 0 : padding);
     return new Promise(ended => {
+      const beganMs = sharedMs();
       const id = history.begin(wanted);
       const isTaken = access.call(ask, registerKey(key), body, deadlineMs, {
         done: output => {
           const seen = output === undefined ? undefined : Buffer.from(output).readDoubleLE(0);
           if (seen !== undefined) known.set(key, kind === OPERATION.WRITE ? value : seen);
           history.done(id, seen);
+          if (kind !== OPERATION.READ) this.tellWatches(beganMs);
           ended(true);
         },
         notDone: () => {

@@ -143,6 +143,7 @@ class KvNode {
       await this.load?.rest();
       return null;
     },
+    answered: ({ sinceMs }) => this.load!.answered(sinceMs),
     reread: () => this.load!.reread(),
     look: () => {
       const { store } = this.host!;

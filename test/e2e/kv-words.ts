@@ -48,6 +48,8 @@ export interface KvCommands {
   load: { with: KvLoadOptions; gives: null };
   /** The load ends when all is answered. */
   rest: { with: object; gives: null };
+  /** When the first write that was asked for after `sinceMs` was answered. */
+  answered: { with: { sinceMs: number }; gives: number };
   /** Reads all registers once more; false if one could not be read. */
   reread: { with: object; gives: boolean };
   /** Of one that has a store. */

@@ -48,7 +48,8 @@ function isMergedAway(landscape: Landscape, replica: ReplicaAccount): boolean {
 }
 
 function isEmptyTwin(landscape: Landscape, replica: ReplicaAccount): boolean {
-  if (!replica.pristine || !replica.leads || replica.changing) return false;
+  // Also while it changes: what it waits for may be a store that the other key space holds.
+  if (!replica.pristine || !replica.leads) return false;
   return landscape.stores.some(
     ({ alive, replicas }) =>
       alive &&

@@ -61,6 +61,12 @@ describe('redundant', () => {
     expect(redundant.decide(model.sight(2))).toEqual({ kind: 'content' });
     theirs.pristine = true;
     expect(redundant.decide(model.sight(2))).toEqual({ kind: 'discard', range: theirs.id, genesis: 3 });
+    const sight = model.sight(2);
+    const changing = sight.landscape.stores.map(account => ({
+      ...account,
+      replicas: account.replicas.map(one => ({ ...one, changing: true })),
+    }));
+    expect(redundant.decide({ ...sight, landscape: { stores: changing } }).kind).toBe('discard');
     mine.pristine = true;
     expect(redundant.decide(model.sight(2))).toEqual({ kind: 'content' });
     expect(redundant.decide(model.sight(1))).toEqual({ kind: 'discard', range: mine.id, genesis: 9 });

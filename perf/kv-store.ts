@@ -16,11 +16,12 @@ import { SERVICE } from '../src/kv/keys.js';
 import type { Coprocessor } from '../src/kv/range.js';
 import { OUTCOME } from '../src/kv/replicated/commands.js';
 import type { Descriptor } from '../src/kv/replicated/descriptor.js';
+import type { StoreSender } from '../src/kv/replicated/frames.js';
 import { RaftStore } from '../src/kv/replicated/raft-store.js';
 import { median } from './statistics.js';
 
 const RANGE = 1;
-const VALUE_BYTES = 100;
+export const VALUE_BYTES = 100;
 const KEY_BYTES = 9;
 /** Keys come round, so that the file stays as large as it is. */
 const KEYS = 100_000;
@@ -63,26 +64,34 @@ function realEnv(): Env {
   };
 }
 
+export interface BenchOptions {
+  readonly order: KeyOrder;
+  /** How many there are until they come round. */
+  readonly keys?: number;
+  readonly send?: StoreSender;
+}
+
 /** A store of one's own with ranges of one voter. */
-class Bench {
+export class Bench {
   readonly engine: LmdbEngine;
   readonly store: RaftStore;
-  private readonly order: KeyOrder;
+  private readonly options: BenchOptions;
   private sequence = 0;
   private next = 0;
   private waiting = 0;
   private failed = 0;
 
-  constructor(directory: string, order: KeyOrder) {
-    this.order = order;
+  constructor(directory: string, options: BenchOptions) {
+    this.options = options;
     this.engine = new LmdbEngine({ path: directory, durability: 'flush' });
     this.store = new RaftStore({
       engine: this.engine,
       env: realEnv(),
-      send: () => undefined,
+      send: options.send ?? (() => undefined),
       coprocessors: () => new Puts(),
       sink: {
-        outcome: (_range, _session, _sequence, outcome) => {
+        outcome: (_range, session, _sequence, outcome) => {
+          if (session !== SESSION) return;
           this.waiting--;
           if (outcome !== OUTCOME.DONE) this.failed++;
         },
@@ -91,6 +100,11 @@ class Bench {
         changed: () => undefined,
       },
     });
+  }
+
+  /** The range that `put` writes to. */
+  foundWhole(): void {
+    this.found(RANGE, Uint8Array.of(SERVICE.RETAIN), Uint8Array.of(SERVICE.RETAIN + 1));
   }
 
   found(id: number, start: Uint8Array, end: Uint8Array): void {
@@ -113,7 +127,7 @@ class Bench {
     for (let at = 0; at < count; at++) {
       const body = Buffer.allocUnsafe(KEY_BYTES + VALUE_BYTES);
       body.fill(7, KEY_BYTES);
-      writeKey(body, this.next++ % KEYS, this.order);
+      writeKey(body, this.next++ % (this.options.keys ?? KEYS), this.options.order);
       this.store.propose(RANGE, 1, SESSION, ++this.sequence, body);
     }
     this.settle();
@@ -198,10 +212,10 @@ export async function measureStore(
   seconds: number,
 ): Promise<KvStoreFigures> {
   const root = mkdtempSync(path.join(tmpdir(), 'shoal-perf-kv-'));
-  const bench = new Bench(path.join(root, 'store'), order);
+  const bench = new Bench(path.join(root, 'store'), { order });
   const plain = new Plain(path.join(root, 'plain'), order);
   try {
-    bench.found(RANGE, Uint8Array.of(SERVICE.RETAIN), Uint8Array.of(SERVICE.RETAIN + 1));
+    bench.foundWhole();
     const ms = seconds * 1000;
     for (let filled = 0; filled < KEYS; filled += batch) {
       bench.put(batch);
@@ -237,7 +251,7 @@ export async function measureStore(
 /** Share of a core that a thousand quiet ranges of one voter cost, ticks as often as they are by default. */
 export async function measureIdle(seconds: number): Promise<number> {
   const root = mkdtempSync(path.join(tmpdir(), 'shoal-perf-kv-'));
-  const bench = new Bench(root, 'ordered');
+  const bench = new Bench(root, { order: 'ordered' });
   try {
     const bound = (number: number) => {
       const key = Buffer.alloc(5);

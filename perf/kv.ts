@@ -1,11 +1,13 @@
 /**
  * `npm run perf -- kv`: the distributed KV's own figures, beside LMDB's on the same disk, in the same minutes.
  *
- *   kv-store.ts   one store: batched puts, single puts, a thousand idle ranges
+ *   kv-store.ts      one store: batched puts, single puts, a thousand idle ranges
+ *   kv-snapshot.ts   a state that travels to another store, and puts meanwhile
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
+import { measureSnapshot } from './kv-snapshot.js';
 import { measureIdle, measureStore } from './kv-store.js';
 import { describeMachine, machineLine } from './machine.js';
 import { alignedTable, formatNumber } from './report.js';
@@ -15,6 +17,7 @@ interface KvOptions {
   readonly rounds: number;
   readonly seconds: number;
   readonly batch: number;
+  readonly megabytes: number;
 }
 
 /** One figure, judged. `yardstick` is LMDB's own, where there is one. */
@@ -31,8 +34,9 @@ interface KvLine {
 const PUTS_MIN = 150_000;
 const SINGLE_FACTOR_MAX = 3;
 const IDLE_CORES_MAX = 0.01;
+const STALL_MS_MAX = 100;
 
-async function measureAll({ rounds, seconds, batch }: KvOptions): Promise<KvLine[]> {
+async function measureAll({ rounds, seconds, batch, megabytes }: KvOptions): Promise<KvLine[]> {
   const lines: KvLine[] = [];
   for (const order of ['ordered', 'scattered'] as const) {
     const figures = await measureStore(order, batch, rounds, seconds);
@@ -73,6 +77,22 @@ async function measureAll({ rounds, seconds, batch }: KvOptions): Promise<KvLine
     wanted: `< ${IDLE_CORES_MAX * 100}`,
     isMet: idle < IDLE_CORES_MAX,
   });
+  const travel = await measureSnapshot(megabytes);
+  const plain = { yardstick: Number.NaN, wanted: '-', isMet: undefined };
+  const title = `a state of ${megabytes} MB`;
+  lines.push(
+    { ...plain, title: `${title} travels`, unit: 's', value: travel.seconds },
+    { ...plain, title: `${title}: one put meanwhile, p50`, unit: 'ms', value: travel.putP50Ms },
+    {
+      title: `${title}: one put meanwhile, longest`,
+      unit: 'ms',
+      value: travel.putMaxMs,
+      yardstick: Number.NaN,
+      wanted: `< ${STALL_MS_MAX}`,
+      isMet: travel.putMaxMs < STALL_MS_MAX,
+    },
+    { ...plain, title: `${title}: longest turn of who receives`, unit: 'ms', value: travel.turnMaxMs },
+  );
   return lines;
 }
 
@@ -91,6 +111,7 @@ export async function measureKv(args: readonly string[]): Promise<void> {
     .option('--rounds <n>', 'runs of each figure', Number, 3)
     .option('--seconds <s>', 'measured seconds of a run', Number, 2)
     .option('--batch <n>', 'puts that are proposed together', Number, 2000)
+    .option('--megabytes <n>', 'of the state that travels', Number, 1000)
     .parse([...args], { from: 'user' })
     .opts<KvOptions>();
   const machine = describeMachine();

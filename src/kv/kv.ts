@@ -8,6 +8,8 @@
  *   range.ts         `Range`: a key interval and the `Coprocessor` that gives it meaning.
  *   service.ts       `Service`: what stands between frames and a range and keeps what is not replicated.
  *   store.ts         `Store`: one engine, its services, and the turn.
+ *   replicated/      `RaftStore`: one engine, many ranges, each with its group of replicas; its head has the parts, that of
+ *                    transitions.ts why a split or merge loses and doubles nothing. raft/ is the machine it drives.
  *   due-index.ts, write-batch.ts, frame-batch.ts, crc32c.ts: parts.
  *   io/              LMDB, the data directory and its lock, the check of a database file.
  *

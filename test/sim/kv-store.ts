@@ -55,7 +55,7 @@ export class KvStore implements Process {
     this.node = node;
     this.random = world.random.fork(`store ${index}`);
     this.disk = new Disk(world.time, this.random.fork('disk'), write => {
-      if (write.kind === 'hard-state') world.truthOf(write.replica).becameDurable(write);
+      world.truthOf(write.replica).becameDurable(write);
     });
     this.env = {
       clock: { wallMs: () => node.clock.wallMs(), monotonicMs: () => node.clock.monotonicMs() },

@@ -16,6 +16,17 @@ interface Committed {
   readonly by: ReplicaId;
 }
 
+/** Of a log up to an entry: whose it was last, and whether it is on a disk or in two logs. */
+interface Chain {
+  readonly chain: number;
+  readonly by: ReplicaId;
+  readonly isLasting: boolean;
+}
+
+function chainKey({ term, index }: Entry): number {
+  return term * 2 ** 28 + index;
+}
+
 /**
  * What is known to all of one group, which no replica knows: what is committed, who led which term, who voted for whom.
  * Every step of every replica is held against it. Figure 3.2 of the Raft thesis lists what must hold.
@@ -30,7 +41,7 @@ export class GroupTruth {
   /** The same, as it was told to candidates. */
   readonly #granted = new Map<string, ReplicaId>();
   /** Hash over a log up to an entry, by the entry's term and index: equal in all logs that have the entry. */
-  readonly #chains = new Map<number, number>();
+  readonly #chains = new Map<number, Chain>();
   /** Hash of the registers and sessions at an applied index. */
   readonly #states: number[] = [];
   /** Index at which a session's operation was applied, by both. */
@@ -88,14 +99,18 @@ export class GroupTruth {
       if (entry.index !== first.index + at)
         this.#fail(`${storage.replica} appends entries with a gap before ${entry.index}`);
       chain = mix(chain!, entryHash(entry));
-      const key = entry.term * 2 ** 28 + entry.index;
+      const key = chainKey(entry);
       const known = this.#chains.get(key);
-      if (known !== undefined && known !== chain)
+      const isSame = known?.chain === chain;
+      // What a crash took from the only one who had it, term and all, may be written otherwise.
+      const isOpen = known === undefined || (!known.isLasting && known.by === storage.replica);
+      if (!isSame && !isOpen)
         this.#fail(
           `log matching: the log of ${storage.replica} up to entry ${entry.index} of term ${entry.term} is not that ` +
             'of others that have this entry',
         );
-      this.#chains.set(key, chain);
+      const isLasting = known !== undefined && isSame && (known.isLasting || known.by !== storage.replica);
+      this.#chains.set(key, { chain, by: storage.replica, isLasting });
       return chain;
     });
   }
@@ -192,6 +207,11 @@ export class GroupTruth {
 
   /** What can no longer be lost. */
   becameDurable(write: Write): void {
+    if (write.kind === 'append') {
+      write.entries.forEach((entry, at) => {
+        this.#chains.set(chainKey(entry), { chain: write.chains[at]!, by: write.replica, isLasting: true });
+      });
+    }
     if (write.kind !== 'hard-state') return;
     const { replica, hardState } = write;
     const { term, vote, commit } = hardState;

@@ -29,6 +29,7 @@ export interface MailroomHost {
  * by whoever it speaks to and whose applied entries say it; it ends then. Items that make no sense are dropped.
  */
 export class Mailroom {
+  private readonly own: number;
   private readonly table: ReplicaTable;
   private readonly frames: Frames;
   private readonly sender: SnapshotSender;
@@ -37,7 +38,9 @@ export class Mailroom {
   /** Items that were dropped: for the metrics. */
   dropped = 0;
 
-  constructor(table: ReplicaTable, frames: Frames, sender: SnapshotSender, host: MailroomHost) {
+  /** `own`: the store's id. */
+  constructor(own: number, table: ReplicaTable, frames: Frames, sender: SnapshotSender, host: MailroomHost) {
+    this.own = own;
     this.table = table;
     this.frames = frames;
     this.sender = sender;
@@ -90,13 +93,20 @@ export class Mailroom {
     if (replica === undefined || replica.id !== message.to) return;
     if (this.isGone(replica, message.from)) return this.tellGone(from, range, message.from, 0);
     replica.routes.set(message.from, from);
+    replica.ticksUnheard = 0;
     replica.raft.step(message);
     this.host.touched(replica);
   }
 
-  /** Asks whether a replica of this store still counts; who knows that it does not says so. */
-  inquire({ rangeId, id }: Replica, store: number): void {
-    this.frames.add(store, ITEM.INQUIRY, rangeId, this.body.reset().number(id).view());
+  /** Asks the stores that a replica knows of whether it still counts; who knows that it does not says so. */
+  inquire(replica: Replica, other: number): void {
+    const { rangeId, id, descriptor, install, routes, chunksFrom } = replica;
+    const { members } = descriptor ?? install?.head?.descriptor ?? { members: [] };
+    const stores = new Set([...members.map(({ store }) => store), ...routes.values(), chunksFrom, other]);
+    for (const store of stores) {
+      if (store === 0 || store === this.own) continue;
+      this.frames.add(store, ITEM.INQUIRY, rangeId, this.body.reset().number(id).view());
+    }
   }
 
   private inquiry(from: number, range: number, body: Uint8Array): void {
@@ -130,12 +140,11 @@ export class Mailroom {
     if (target !== 0) {
       // The target's replica here may still have to absorb this one: then it ends by that.
       const absorber = this.table.byRange.get(target);
-      const { boundary } = replica.descriptor ?? {};
+      const boundary = replica.heldBoundary;
       const isAwaited =
         absorber !== undefined &&
-        (absorber.descriptor === undefined ||
-          boundary === undefined ||
-          !covers(absorber.descriptor.boundary, boundary));
+        boundary !== undefined &&
+        (absorber.descriptor === undefined || !covers(absorber.descriptor.boundary, boundary));
       if (isAwaited) return;
     }
     this.host.doom(replica, target);
@@ -152,6 +161,7 @@ export class Mailroom {
     }
     replica.routes.set(chunk.from, from);
     replica.chunksFrom = from;
+    replica.ticksUnheard = 0;
     const { transfer, number, part, bytes } = chunk;
     const isKnown = replica.install?.transfer === transfer || transfer === replica.lastTransfer;
     const isFree = replica.install === undefined || !replica.install.isCommitted;

@@ -112,7 +112,7 @@ export class RaftStore implements ReplicaHost {
     this.frames = new Frames(this.identity.store, this.identity.starts, send);
     this.around = new ReplicaTable(this.id, engine, this, options.coprocessors);
     this.sender = new SnapshotSender(engine, env, this.frames, { ...SNAPSHOT_LIMITS, ...options.snapshots });
-    this.mailroom = new Mailroom(this.around, this.frames, this.sender, {
+    this.mailroom = new Mailroom(this.id, this.around, this.frames, this.sender, {
       touched: replica => this.touch(replica),
       doom: (replica, target) => this.doomed.push({ replica, target }),
     });
@@ -249,10 +249,7 @@ export class RaftStore implements ReplicaHost {
    */
   inquire(range: number, other = 0): void {
     const replica = this.replica(range);
-    if (replica === undefined) return;
-    const stores = new Set(replica.descriptor?.members.map(({ store }) => store));
-    if (other !== 0) stores.add(other);
-    for (const store of stores) if (store !== this.id) this.mailroom.inquire(replica, store);
+    if (replica !== undefined) this.mailroom.inquire(replica, other);
     this.frames.flush();
   }
 
@@ -317,6 +314,7 @@ export class RaftStore implements ReplicaHost {
     for (const replica of this.awake) {
       replica.tick(nowMs);
       this.dirty.add(replica);
+      if (replica.mustInquire) this.mailroom.inquire(replica, 0);
       if (!replica.isMember) this.outcast(replica, nowMs);
       else if (replica.canSleep) this.awake.delete(replica);
     }

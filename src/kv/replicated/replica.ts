@@ -6,6 +6,7 @@ import type { ReplicaId } from '../raft/configuration.js';
 import { Raft } from '../raft/raft.js';
 import type { Entry, HardState, Ready, Refusal, RefusalReason } from '../raft/ready.js';
 import type { RaftLimits, RaftTiming } from '../raft/settings.js';
+import type { Boundary } from '../range.js';
 import { decidedCommand, OUTCOME, serviceCommand } from './commands.js';
 import { type Descriptor, memberOf, writeDescriptor } from './descriptor.js';
 import type { Install } from './install.js';
@@ -80,6 +81,8 @@ export class Replica {
   readonly routes = new Map<ReplicaId, number>();
   /** The transfer of the state that was last taken, or not wanted. */
   lastTransfer = -1;
+  /** Since it was spoken to, or has asked whether it counts. */
+  ticksUnheard = 0;
   /** The store that the last chunk came from. */
   chunksFrom = 0;
   /** When it was seen that the members do not include it; 0: they do. */
@@ -352,6 +355,7 @@ export class Replica {
 
   tick(nowMs: number): void {
     this.raft.tick();
+    this.ticksUnheard++;
     if (this.pending.count > 0) this.giveUpBefore(nowMs - this.host.limits.proposalTimeoutMs);
   }
 
@@ -395,14 +399,30 @@ export class Replica {
     return this.appliedTo;
   }
 
+  /** The boundary whose keys it has. */
+  get heldBoundary(): Boundary | undefined {
+    if (this.descriptor !== undefined) return this.descriptor.boundary;
+    return this.install?.isCommitted ? this.install.head!.descriptor.boundary : undefined;
+  }
+
+  /** It waits for a state that nobody sends, and never campaigns: it has to ask whether it is to wait on. */
+  get mustInquire(): boolean {
+    if (this.heldBoundary !== undefined || this.ticksUnheard < UNHEARD_TICKS_MAX) return false;
+    this.ticksUnheard = 0;
+    return true;
+  }
+
   /** Time needs not pass for it. */
   get canSleep(): boolean {
     if (this.pending.count + this.reads.size > 0 || this.install !== undefined) return false;
+    if (this.state === undefined) return false;
     return this.raft.isQuiescent && !this.hasBacklog;
   }
 }
 
 const DECIDED = decidedCommand();
+/** Ten seconds at the default pace. */
+const UNHEARD_TICKS_MAX = 100;
 const CATCH_UP_BYTES = 1024 * 1024;
 const NOTHING = new ByteWriter(0);
 const LEADER = new ByteWriter(16);

@@ -163,6 +163,28 @@ describe('a replica that nobody counts any more', () => {
   });
 });
 
+describe('a replica without a state', () => {
+  it('asks by itself whether it is to wait on, and ends if it is not', () => {
+    const cluster = new Cluster({ stores: 2 });
+    cluster.found(RANGE, '', '\x7f', cluster.hosts.slice(0, 1));
+    cluster.put(RANGE, 'a', '1');
+    const [first, second] = cluster.hosts.map(({ store }) => store) as [RaftStore, RaftStore];
+    const places = [first, second].map((store, at) => ({ store: store.id, role: at }));
+    // It is heard of, and its state never comes.
+    cluster.filter = (from, _, frame) => from === 1 || frame.length < 120;
+    first.configure(RANGE, 1, 1, places);
+    cluster.until(() => second.replica(RANGE) !== undefined);
+    cluster.cut(1);
+    first.configure(RANGE, 1, 2, places.slice(0, 1));
+    cluster.run(3000);
+    cluster.cuts.clear();
+    cluster.run(2000);
+    expect(second.replica(RANGE)!.state).toBeUndefined();
+    cluster.run(12_000);
+    expect(second.replica(RANGE)).toBeUndefined();
+  });
+});
+
 describe('a range that was never used', () => {
   it('is discarded, and one that was used is not', () => {
     const cluster = new Cluster({ stores: 2 });

@@ -143,6 +143,8 @@ export interface RangeScenario {
    * kept, and an operator's affair.
    */
   readonly fromMs: number;
+  /** The last comes before; clients begin half a minute later. Undefined: clients work from the start. */
+  readonly bornMs?: number;
 }
 
 /** By then there is a first range, and everybody has heard of it. */
@@ -155,6 +157,14 @@ export const RANGE_SCENARIOS: readonly RangeScenario[] = [
     faults: [operate],
     everyMs: 20_000,
     fromMs: BEGUN_MS,
+  },
+  {
+    name: 'range-birth',
+    about: 'cut and crashing from the first moment, so that several first ranges are made; one is left',
+    faults: [parts, parts, crash, blackout, pause],
+    everyMs: 1500,
+    fromMs: 0,
+    bornMs: 60_000,
   },
   {
     name: 'range-crashes',
@@ -236,9 +246,16 @@ function live(world: RangeWorld, scenario: RangeScenario): readonly Figure[] {
   const { random, time } = world;
   world.start();
   const calmAtMs = TOTAL_MS - CALM_MS;
-  for (let atMs = scenario.fromMs; atMs < calmAtMs; atMs += random.between(0, 2 * scenario.everyMs)) {
+  const faultsEndMs = scenario.bornMs ?? calmAtMs;
+  if (scenario.bornMs !== undefined) {
+    world.isWorking = false;
+    time.after(scenario.bornMs + READY_MS, () => {
+      world.isWorking = true;
+    });
+  }
+  for (let atMs = scenario.fromMs; atMs < faultsEndMs; atMs += random.between(0, 2 * scenario.everyMs)) {
     const fault = random.pick(scenario.faults);
-    const forMs = Math.min(random.between(0, 1) ** 2 * 40_000, calmAtMs - atMs);
+    const forMs = Math.min(random.between(0, 1) ** 2 * 40_000, faultsEndMs - atMs);
     time.after(atMs, () => fault(world, forMs));
   }
   time.run(calmAtMs);

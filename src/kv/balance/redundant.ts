@@ -2,8 +2,8 @@ import { type Balancer, CONTENT, type Decision } from './balancer.js';
 import { accountOf, type Landscape, leaderOf, overlaps, type ReplicaAccount } from './landscape.js';
 
 /**
- * Retires this store's replicas that their ranges count no more, and those of ranges that were merged away; discards an
- * empty range that lies across another key space. Why this cannot delete anything newer stands in balancer.ts.
+ * Retires this store's replicas that their ranges count no more, and those of ranges that are no more; discards an empty
+ * range that lies across another key space. Why this cannot delete anything newer stands in balancer.ts.
  */
 export const redundant: Balancer = {
   name: 'redundant',
@@ -11,7 +11,7 @@ export const redundant: Balancer = {
     const account = accountOf(landscape, self);
     for (const replica of account?.replicas ?? []) {
       const { range, genesis } = replica;
-      if (isLeftOut(landscape, replica) || isMergedAway(landscape, replica))
+      if (isLeftOut(landscape, replica) || isLeaderless(landscape, replica))
         return { kind: 'retire', range, replica: replica.replica };
       if (isEmptyTwin(landscape, replica)) return { kind: 'discard', range, genesis };
     }
@@ -30,21 +30,12 @@ function isLeftOut(landscape: Landscape, replica: ReplicaAccount): boolean {
   );
 }
 
-/** Nobody leads it, and ranges of later epochs cover where it begins. */
-function isMergedAway(landscape: Landscape, replica: ReplicaAccount): boolean {
-  if (leaderOf(landscape, replica.range) !== undefined) return false;
-  return landscape.stores.some(
-    ({ alive, replicas }) =>
-      alive &&
-      replicas.some(
-        other =>
-          other.leads &&
-          other.genesis === replica.genesis &&
-          other.epoch > replica.epoch &&
-          overlaps(other.boundary, replica.boundary) &&
-          Buffer.compare(other.boundary.start, replica.boundary.start) <= 0,
-      ),
-  );
+/**
+ * Nobody leads it, as far as is known: it may have been merged away or discarded while this store was away. If it has only
+ * lost its quorum, nobody confirms that it is to go.
+ */
+function isLeaderless(landscape: Landscape, { range, leads }: ReplicaAccount): boolean {
+  return !leads && leaderOf(landscape, range) === undefined;
 }
 
 function isEmptyTwin(landscape: Landscape, replica: ReplicaAccount): boolean {

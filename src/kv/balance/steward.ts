@@ -33,6 +33,8 @@ export interface StewardOptions {
 
 /** A command that has no effect after this long has failed. */
 const COMMAND_MS_MAX = 30_000;
+/** Whether a replica still counts is answered at once, or by nobody. */
+const RETIRE_MS_MAX = 3000;
 
 interface Errand {
   readonly command: Command;
@@ -155,7 +157,8 @@ export class Steward {
 
   private begin(command: Command, nowMs: number): void {
     const sequence = ++this.lastSequence;
-    if (this.give(command, sequence)) this.errand = { command, untilMs: nowMs + COMMAND_MS_MAX, sequence };
+    const untilMs = nowMs + (command.kind === 'retire' ? RETIRE_MS_MAX : COMMAND_MS_MAX);
+    if (this.give(command, sequence)) this.errand = { command, untilMs, sequence };
     else this.governor.finished(false, nowMs, this.spread);
   }
 

@@ -72,15 +72,13 @@ describe('redundant', () => {
     expect(redundant.decide(model.sight(1))).toEqual({ kind: 'discard', range: mine.id, genesis: 9 });
   });
 
-  it('retires what was merged away only when it is led by nobody', () => {
+  it('has it asked whether a replica still counts whose range nobody leads', () => {
     const model = new Model(3);
     const whole = model.addRange('a', 'b', [1, 2, 3]);
-    whole.epoch = 5;
     const gone: ReplicaAccount = {
       ...model.replica(whole, 2),
       range: 500,
       replica: 98,
-      epoch: 4,
       boundary: between('am', 'b'),
     };
     model.leftOver.set(2, [gone]);

@@ -58,6 +58,8 @@ interface Call {
   readonly sink: CallSink;
   /** Store that was asked and has not answered; 0 while none is. */
   asked: number;
+  /** The last one that was asked, or would have been; 0 while there was no route. */
+  tried: number;
   /** Not sent before this. */
   dueMs: number;
   tries: number;
@@ -119,7 +121,7 @@ export class KvClient {
     const dueMs = this.clock.monotonicMs();
     const call: Call = {
       ...{ sequence, key, ask, body, deadlineMs, sink },
-      ...{ asked: 0, dueMs, tries: 0, isUncertain: false },
+      ...{ asked: 0, tried: 0, dueMs, tries: 0, isUncertain: false },
     };
     this.calls.set(sequence, call);
     this.attempt(call);
@@ -174,11 +176,13 @@ export class KvClient {
     }
   }
 
-  /** The route has changed: whoever waited for that goes on. */
+  /** The route has changed: whoever waited for that goes on, and who waits to try again goes to another leader at once. */
   routeChanged(): void {
     const nowMs = this.clock.monotonicMs();
     for (const call of this.calls.values()) {
-      if (call.asked !== 0 || call.tries > 0) continue;
+      if (call.asked !== 0) continue;
+      const leader = this.route.find(call.key)?.leader ?? 0;
+      if (call.tried !== 0 && (leader === 0 || leader === call.tried)) continue;
       call.dueMs = nowMs;
       this.wakeMs = nowMs;
     }
@@ -208,6 +212,7 @@ export class KvClient {
       const { range, epoch } = place;
       const { ask, sequence, body } = call;
       call.asked = store;
+      call.tried = store;
       if (this.wire.send(store, { range, epoch, ask, session: this.session, sequence, body })) return;
       call.asked = 0;
     }

@@ -162,8 +162,28 @@ describe('KvClient', () => {
     desk.pass(300);
     desk.route.correct(place({ range: 2, boundary: between('aa', 'b'), epoch: 2, leader: 0, stores: [5] }));
     desk.client.routeChanged();
-    desk.pass();
+    desk.pass(300);
     expect(desk.last()).toMatchObject({ store: 5, attempt: { range: 2 } });
+  });
+
+  it('goes to a new leader as soon as one is known, and to the old one no sooner than it would', () => {
+    const desk = new Desk();
+    desk.ask(ASK.MUTATE, 10_000);
+    for (let tries = 0; tries < 10; tries++) {
+      desk.client.answered(1, 1, OUTCOME.NOT_LEADER, NOTHING);
+      desk.pass();
+    }
+    desk.client.answered(1, 1, OUTCOME.NOT_LEADER, NOTHING);
+    const sent = desk.sent.length;
+    desk.route.correct(place({ term: 2, stores: [1, 2] }));
+    desk.client.routeChanged();
+    desk.pass(desk.nowMs + 1);
+    expect(desk.sent.length).toBe(sent);
+    desk.route.correct(place({ term: 3, leader: 2 }));
+    desk.client.routeChanged();
+    desk.pass(desk.nowMs + 1);
+    expect(desk.last()).toMatchObject({ store: 2, attempt: { sequence: 1 } });
+    expect(desk.sent.length).toBe(sent + 1);
   });
 
   it('takes no more than its bound', () => {

@@ -391,6 +391,28 @@ export function regicide(world: KvWorld, forMs: number): void {
   step();
 }
 
+/**
+ * A leader whose disk hangs, so that others have its entries before itself; it crashes and forgets them, and who has
+ * them is cut off, so that those decide who do not.
+ */
+export function forgetOwn(world: KvWorld): void {
+  const found = leading(world);
+  if (found === undefined) return;
+  const { leader, store } = found;
+  const rest = leader.raft.configuration.voters.filter(id => id !== leader.id).map(id => world.storeOf(id)!);
+  if (rest.length < 2) return;
+  const fed = world.random.sample(rest, Math.floor((rest.length + 1) / 2));
+  const behind = rest.filter(one => !fed.includes(one));
+  store.disk.settings = { flushMsMin: 2_000, flushMsMax: 4_000, hanging: 0, hangMsMax: 0 };
+  cut(world, [store], behind, 1_500);
+  storm(world, 1_500);
+  world.time.after(world.random.between(100, 1_200), () => {
+    cutBoth(world, fed, without(world, fed), 8_000);
+    store.disk.settings = GOOD_DISK;
+    if (store.isUp) crashFor(world, store, world.random.between(1, 100));
+  });
+}
+
 /** Leaders that speak to a minority of their own, again and again: entries that some have and nobody commits. */
 export function strandEntries(world: KvWorld, forMs: number): void {
   const group = world.random.below(world.settings.groups);

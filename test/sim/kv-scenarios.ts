@@ -9,6 +9,7 @@ import {
   type Fault,
   flap,
   forgetLeader,
+  forgetOwn,
   halves,
   handOverAndVanish,
   heal,
@@ -56,6 +57,7 @@ const CRASHES: readonly Fault[] = [
   regicide,
   slowDisk,
   blackHole,
+  forgetOwn,
 ];
 
 export const KV_SCENARIOS: readonly KvScenario[] = [

@@ -40,7 +40,9 @@ describe('frames that nobody of us has sent', () => {
         (which, at, byte, noise) => {
           const bytes = Uint8Array.from(kept[which % kept.length]!);
           store.step(from, bytes.slice(0, at % (bytes.length + 1)));
-          store.step(from, frame(cluster, 1, 0, byte % 7, noise));
+          // Noise that happens to be a whole word of another store is believed, as its transport vouches for it.
+          const isWord = byte % 7 === ITEM.GONE && noise[0] === store.replica(RANGE)!.id;
+          if (!isWord) store.step(from, frame(cluster, 1, 0, byte % 7, noise));
           store.step(from, noise);
           while (store.pending) store.turn();
         },

@@ -148,7 +148,7 @@ export interface RangeScenario {
 }
 
 /** By then there is a first range, and everybody has heard of it. */
-const BEGUN_MS = 12_000;
+const BEGUN_MS = 20_000;
 
 export const RANGE_SCENARIOS: readonly RangeScenario[] = [
   {

@@ -29,7 +29,7 @@ export const BUSY_RULES: Rules = {
   ...DEFAULT_RULES,
   replaceAfterMs: 20_000,
   deadAfterMs: 5000,
-  bootstrapAfterMs: 2000,
+  bootstrapAfterMs: 6000,
   splitBytes: 8000,
   mergeBytes: 4000,
   settleMs: 15_000,

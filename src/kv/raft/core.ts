@@ -160,8 +160,14 @@ export class Core {
     return this.role === ROLE.LEADER;
   }
 
+  /**
+   * Whether it may lead. Who is left out by a configuration that is not committed still may (thesis, 4.2.2): the others
+   * may need its vote for the majority before, and it may be the only one to have that entry.
+   */
   get isVoter(): boolean {
-    return isVoter(this.log.configurations.current, this.id);
+    const { configurations, commitIndex } = this.log;
+    if (isVoter(configurations.current, this.id)) return true;
+    return configurations.currentIndex > commitIndex && isVoter(configurations.at(commitIndex), this.id);
   }
 
   get isSoleVoter(): boolean {

@@ -22,7 +22,7 @@ import { median } from './statistics.js';
 
 const RANGE = 1;
 export const VALUE_BYTES = 100;
-const KEY_BYTES = 9;
+export const KEY_BYTES = 9;
 /** Keys come round, so that the file stays as large as it is. */
 const KEYS = 100_000;
 const SESSION = 77;
@@ -36,7 +36,7 @@ export interface KvStoreFigures {
 }
 
 /** A command is a key of nine bytes and a value. */
-class Puts implements Coprocessor {
+export class Puts implements Coprocessor {
   query(): void {
     throw new Error('nothing is read');
   }
@@ -151,7 +151,7 @@ function writeKey(body: Buffer, number: number, order: KeyOrder): void {
 }
 
 /** The same records and nothing else. */
-class Plain {
+export class Plain {
   readonly engine: LmdbEngine;
   private readonly order: KeyOrder;
   private next = 0;
@@ -190,7 +190,7 @@ function perSecond(putter: Putter, batch: number, ms: number): number {
   return (count * 1000) / (performance.now() - startMs);
 }
 
-function singles(putter: Putter, ms: number): number[] {
+export function singles(putter: Putter, ms: number): number[] {
   const out: number[] = [];
   const endMs = performance.now() + ms;
   while (performance.now() < endMs) {
@@ -201,7 +201,7 @@ function singles(putter: Putter, ms: number): number[] {
   return out.sort((a, b) => a - b);
 }
 
-const at = (sorted: readonly number[], share: number) =>
+export const at = (sorted: readonly number[], share: number) =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!;
 
 /** `seconds` for each figure of a round. */

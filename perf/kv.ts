@@ -2,15 +2,19 @@
  * `npm run perf -- kv`: the distributed KV's own figures, beside LMDB's on the same disk, in the same minutes.
  *
  *   kv-store.ts      one store: batched puts, single puts, a thousand idle ranges
- *   kv-snapshot.ts   a state that travels to another store, and puts meanwhile
+ *   kv-snapshot.ts   a state that travels to another store, and puts meanwhile, both stores in this process
+ *   kv-cluster.ts    three stores in three processes: puts, the leader's death, idle ranges, states that travel
+ *   kv-peer.ts       one of these processes
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
+import { measureCluster, measureIdleCluster, measureTravels } from './kv-cluster.js';
 import { measureSnapshot } from './kv-snapshot.js';
 import { measureIdle, measureStore } from './kv-store.js';
 import { describeMachine, machineLine } from './machine.js';
 import { alignedTable, formatNumber } from './report.js';
+import { median } from './statistics.js';
 import { ROOT } from './targets.js';
 
 interface KvOptions {
@@ -18,6 +22,9 @@ interface KvOptions {
   readonly seconds: number;
   readonly batch: number;
   readonly megabytes: number;
+  readonly failovers: number;
+  /** Names of {@link PARTS}. */
+  readonly only: string;
 }
 
 /** One figure, judged. `yardstick` is LMDB's own, where there is one. */
@@ -35,8 +42,13 @@ const PUTS_MIN = 150_000;
 const SINGLE_FACTOR_MAX = 3;
 const IDLE_CORES_MAX = 0.01;
 const STALL_MS_MAX = 100;
+/** Three replicas in three processes on one machine; the rest with default timers. */
+const THREE_PUTS_MIN = 30_000;
+const THREE_P50_MS_MAX = 10;
+const FAILOVER_P50_MS_MAX = 2000;
+const IDLE_RANGES = 1000;
 
-async function measureAll({ rounds, seconds, batch, megabytes }: KvOptions): Promise<KvLine[]> {
+async function measureOne({ rounds, seconds, batch }: KvOptions): Promise<KvLine[]> {
   const lines: KvLine[] = [];
   for (const order of ['ordered', 'scattered'] as const) {
     const figures = await measureStore(order, batch, rounds, seconds);
@@ -68,33 +80,66 @@ async function measureAll({ rounds, seconds, batch, megabytes }: KvOptions): Pro
       },
     );
   }
-  const idle = await measureIdle(Math.max(5, seconds));
-  lines.push({
-    title: '1,000 idle ranges',
-    unit: '% of a core',
-    value: idle * 100,
-    yardstick: Number.NaN,
-    wanted: `< ${IDLE_CORES_MAX * 100}`,
-    isMet: idle < IDLE_CORES_MAX,
-  });
+  return lines;
+}
+
+async function measureState({ megabytes }: KvOptions): Promise<KvLine[]> {
   const travel = await measureSnapshot(megabytes);
   const plain = { yardstick: Number.NaN, wanted: '-', isMet: undefined };
   const title = `a state of ${megabytes} MB`;
-  lines.push(
+  return [
     { ...plain, title: `${title} travels`, unit: 's', value: travel.seconds },
     { ...plain, title: `${title}: one put meanwhile, p50`, unit: 'ms', value: travel.putP50Ms },
-    {
-      title: `${title}: one put meanwhile, longest`,
-      unit: 'ms',
-      value: travel.putMaxMs,
-      yardstick: Number.NaN,
-      wanted: `< ${STALL_MS_MAX}`,
-      isMet: travel.putMaxMs < STALL_MS_MAX,
-    },
+    judged(`${title}: one put meanwhile, longest`, 'ms', travel.putMaxMs, STALL_MS_MAX),
     { ...plain, title: `${title}: longest turn of who receives`, unit: 'ms', value: travel.turnMaxMs },
-  );
-  return lines;
+  ];
 }
+
+function judged(title: string, unit: string, value: number, max: number, yardstick = Number.NaN): KvLine {
+  return { title, unit, value, yardstick, wanted: `< ${max}`, isMet: value < max };
+}
+
+async function measureThree({ rounds, seconds, failovers }: KvOptions): Promise<KvLine[]> {
+  const figures = await measureCluster(rounds, seconds, failovers);
+  const { putsPerSecond, windowP50Ms, singleP50Ms, lmdbSingleP50Ms, failoversMs } = figures;
+  return [
+    {
+      ...{ title: 'three processes: puts', unit: '/s', value: putsPerSecond, yardstick: Number.NaN },
+      ...{ wanted: `≥ ${formatNumber(THREE_PUTS_MIN)}`, isMet: putsPerSecond >= THREE_PUTS_MIN },
+    },
+    judged('three processes: put, 256 under way, p50', 'ms', windowP50Ms, THREE_P50_MS_MAX),
+    judged('three processes: one put, p50', 'ms', singleP50Ms, THREE_P50_MS_MAX, lmdbSingleP50Ms),
+    judged('kill of the leader to the next answer, p50', 'ms', median(failoversMs), FAILOVER_P50_MS_MAX),
+  ];
+}
+
+async function measureThousand({ seconds }: KvOptions): Promise<KvLine[]> {
+  const alone = await measureIdle(Math.max(5, seconds));
+  const each = await measureIdleCluster(IDLE_RANGES, Math.max(10, seconds));
+  return [
+    judged('1,000 idle ranges', '% of a core', alone * 100, IDLE_CORES_MAX * 100),
+    judged('1,000 idle ranges of three, each process', '% of a core', each * 100, IDLE_CORES_MAX * 100),
+  ];
+}
+
+async function measureStates({ megabytes }: KvOptions): Promise<KvLine[]> {
+  const { longestMs, p50Ms, seconds } = await measureTravels(megabytes);
+  const plain = { yardstick: Number.NaN, wanted: '-', isMet: undefined };
+  const title = `two states of ${megabytes} MB, three processes`;
+  return [
+    { ...plain, title: `${title}: until all vote`, unit: 's', value: seconds },
+    { ...plain, title: `${title}: one put meanwhile, p50`, unit: 'ms', value: p50Ms },
+    judged(`${title}: one put meanwhile, longest`, 'ms', longestMs, STALL_MS_MAX),
+  ];
+}
+
+const PARTS: Readonly<Record<string, (options: KvOptions) => Promise<KvLine[]>>> = {
+  store: measureOne,
+  idle: measureThousand,
+  snapshot: measureState,
+  cluster: measureThree,
+  states: measureStates,
+};
 
 const HEAD = ['figure', 'unit', 'ours', 'LMDB', '× LMDB', 'wanted', 'verdict'];
 const TEXT_COLUMNS = [0, 1, 5, 6];
@@ -107,16 +152,21 @@ function cells({ title, unit, value, yardstick, wanted, isMet }: KvLine): string
 
 export async function measureKv(args: readonly string[]): Promise<void> {
   const options = new Command('perf kv')
-    .description('Measures one store of the distributed KV beside LMDB alone, and writes perf/results/.')
+    .description(
+      'Measures the distributed KV, one store beside LMDB alone and three in three processes, and writes perf/results/.',
+    )
     .option('--rounds <n>', 'runs of each figure', Number, 3)
     .option('--seconds <s>', 'measured seconds of a run', Number, 2)
     .option('--batch <n>', 'puts that are proposed together', Number, 2000)
-    .option('--megabytes <n>', 'of the state that travels', Number, 1000)
+    .option('--megabytes <n>', 'of the states that travel', Number, 1000)
+    .option('--failovers <n>', 'deaths of a leader', Number, 9)
+    .option('--only <parts>', 'some of them', Object.keys(PARTS).join())
     .parse([...args], { from: 'user' })
     .opts<KvOptions>();
   const machine = describeMachine();
   const now = new Date();
-  const lines = await measureAll(options);
+  const lines: KvLine[] = [];
+  for (const part of options.only.split(',')) lines.push(...((await PARTS[part]?.(options)) ?? []));
   const { rounds, seconds } = options;
   const setting = `${now.toISOString().slice(0, 10)}; kv; ${rounds} rounds alternating, ${seconds} s each, medians; values of 100 bytes, durability flush`;
   const file = path.join(ROOT, 'perf', 'results', `kv-${now.toISOString().replace(/:/g, '-').slice(0, 19)}`);

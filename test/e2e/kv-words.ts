@@ -1,16 +1,7 @@
 /** What a test and a process of the replicated storage say to each other: lines of JSON. */
-import type { Rules } from '../../src/kv/balance/rules.js';
+import type { KvMemberSettings } from './kv-member.js';
 
-export interface KvSettings {
-  readonly name: string;
-  /** Bound by the cluster and by calls. */
-  readonly host: string;
-  readonly port: number;
-  readonly rpcPort: number;
-  readonly seeds: readonly string[];
-  /** Directory of its storage; a process without one only calls. */
-  readonly data?: string;
-  readonly rules?: Partial<Rules>;
+export interface KvSettings extends KvMemberSettings {
   /** File to which what its load does is appended as it happens (kv-history.ts). */
   readonly history: string;
 }

@@ -19,6 +19,7 @@ const REGRESSIONS: readonly { readonly scenario: string; readonly seed: number; 
 /** What is played here, from which seed on, and with how many; the long runs are the command's. */
 const PLAYED: Readonly<Record<string, number>> = {
   housekeeping: 2,
+  'range-birth': 2,
   'range-crashes': 3,
   'range-parts': 3,
   'range-chaos': 3,

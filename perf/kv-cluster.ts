@@ -23,7 +23,7 @@ const KEYS = 100_000;
 /** JSON has no infinity. */
 const MANY = Number.MAX_SAFE_INTEGER;
 const STATE_VALUE_BYTES = 1000;
-const DIVIDED_MS = 60_000;
+const DIVIDED_MS = 120_000;
 const QUIET_MS = 60_000;
 /** For what the stores have published of it. */
 const SETTLE_MS = 5_000;

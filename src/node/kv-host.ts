@@ -51,6 +51,10 @@ export interface KvHostOptions {
 const STEWARD_MS = 1_000;
 /** After a change of a range the steward looks this soon, once for all that changes meanwhile. */
 const STEWARD_SOON_MS = 20;
+/** A look costs more the more ranges there are: so many times what it took it pauses, for news and without any. */
+const PAUSE_FOR_NEWS = 10;
+const PAUSE_WITHOUT = 200;
+const STEWARD_MS_MAX = 10_000;
 
 /**
  * A store in the real world: RaftStore with its desk and its steward, the timers and turns that drive them, the `kv`
@@ -72,6 +76,9 @@ export class KvHost implements Closable, StoreHandler {
   private readonly ticker: NodeJS.Timeout;
   private stewardTimer: NodeJS.Timeout | undefined;
   private stewardDueMs = Number.POSITIVE_INFINITY;
+  /** Of the steward's last look: how long it took, and its end. */
+  private lookMs = 0;
+  private lookedMs = Number.NEGATIVE_INFINITY;
   private isTurning = false;
   private isClosed = false;
 
@@ -194,21 +201,26 @@ export class KvHost implements Closable, StoreHandler {
 
   private careSoon(waitMs: number): void {
     if (this.isClosed) return;
-    const dueMs = this.options.env.clock.monotonicMs() + waitMs;
+    const nowMs = this.options.env.clock.monotonicMs();
+    const dueMs = Math.max(nowMs + waitMs, this.lookedMs + PAUSE_FOR_NEWS * this.lookMs);
     if (dueMs >= this.stewardDueMs) return;
     this.stewardDueMs = dueMs;
     clearTimeout(this.stewardTimer);
-    this.stewardTimer = setTimeout(() => this.care(), waitMs);
+    this.stewardTimer = setTimeout(() => this.care(), dueMs - nowMs);
   }
 
   private care(): void {
+    const { clock } = this.options.env;
+    const beganMs = clock.monotonicMs();
     this.stewardDueMs = Number.POSITIVE_INFINITY;
     this.steward.isSettled ||= this.options.isSettled();
     this.board.hostsAre(this.options.hosts());
     this.steward.tick();
     for (const access of this.accesses) access.changed();
     this.turnSoon();
-    this.careSoon(STEWARD_MS);
+    this.lookedMs = clock.monotonicMs();
+    this.lookMs = this.lookedMs - beganMs;
+    this.careSoon(Math.min(Math.max(STEWARD_MS, PAUSE_WITHOUT * this.lookMs), STEWARD_MS_MAX));
   }
 
   /** Serves nobody any more, at once; what is under way has an unknown outcome. */

@@ -23,7 +23,7 @@ export interface DistTopology {
  * before the reply.
  *
  * Held-back writes: a request whose routes all lead to shards is applied to memory and answered without a
- * commit; its writes wait in `held` for the next durable request, for `HELD_BYTES_MAX`, or for a tick. What is
+ * commit, ahead of the range; its writes wait in `held` for the next durable request, for `HELD_BYTES_MAX`, or for a tick. What is
  * lost with a crash of this thread within that time, the mqtt shards add again when they hear of the new thread.
  */
 export class DistService implements Service {
@@ -124,11 +124,9 @@ export class DistService implements Service {
 
   /** Applies `command`; the outcome is valid until the next one. */
   private mutate(writer: KvWriter): ByteReader {
-    this.coprocessor.mutate(
-      this.commandReader.over(this.command.bytes, 0, this.command.length),
-      this.commits ? writer : this.held,
-      this.outcome.reset(),
-    );
+    const input = this.commandReader.over(this.command.bytes, 0, this.command.length);
+    if (this.commits) this.range.decide(input, writer, this.outcome.reset());
+    else this.coprocessor.mutate(input, this.held, this.outcome.reset());
     return this.outcomeReader.over(this.outcome.bytes, 0, this.outcome.length);
   }
 
@@ -145,6 +143,7 @@ export class DistService implements Service {
     if (this.commits) return;
     this.commits = true;
     this.heldReplayed = true;
+    this.range.enter(writer);
     this.held.replay(writer);
   }
 
@@ -187,13 +186,12 @@ export class DistService implements Service {
     this.settle(round, out);
   }
 
-  failed(reader: KvReader): void {
+  failed(): void {
     this.heldReplayed = false;
     this.commits = false;
     if (this.round !== null) this.rounds.delete(this.round.id);
     this.round = null;
     this.changes.clear();
-    this.coprocessor.reset(this.range.boundary, reader);
     this.held.replay({
       put: (key, value) => this.coprocessor.load(key, value),
       remove: key => this.coprocessor.unload(key),

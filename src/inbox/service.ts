@@ -153,7 +153,7 @@ export class InboxService implements Service {
 
   private mutate(writer: KvWriter): ByteReader {
     const input = this.commandReader.over(this.command.bytes, 0, this.command.length);
-    this.coprocessor.mutate(input, writer, this.outcome.reset());
+    this.range.decide(input, writer, this.outcome.reset());
     return this.outcomeReader.over(this.outcome.bytes, 0, this.outcome.length);
   }
 
@@ -295,8 +295,7 @@ export class InboxService implements Service {
 
   // -- The turn ----------------------------------------------------------------------------------------------
 
-  finish(writer: KvWriter): void {
-    this.coprocessor.finish(writer);
+  finish(): void {
     this.lastPush = null;
   }
 
@@ -310,7 +309,7 @@ export class InboxService implements Service {
     this.willsDueMs = -1;
   }
 
-  failed(reader: KvReader): void {
+  failed(): void {
     for (const owner of this.touched) owner.restore();
     this.touched.length = 0;
     for (let i = this.changedOwners.length - 1; i >= 0; i--) {
@@ -322,7 +321,6 @@ export class InboxService implements Service {
     this.lastPush = null;
     this.willsDueMs = -1;
     this.settlements.failed();
-    this.coprocessor.reset(this.range.boundary, reader);
   }
 
   /** Whether owners wait for messages that `durable` can read back now. */

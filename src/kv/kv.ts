@@ -10,6 +10,7 @@
  *   store.ts         `Store`: one engine, its services, and the turn.
  *   replicated/      `RaftStore`: one engine, many ranges, each with its group of replicas; its head has the parts, that of
  *                    transitions.ts why a split or merge loses and doubles nothing. raft/ is the machine it drives.
+ *   sole-range.ts    the ranges of a `Store`: replicas with one voter of such a store.
  *   due-index.ts, write-batch.ts, frame-batch.ts, crc32c.ts: parts.
  *   io/              LMDB, the data directory and its lock, the check of a database file.
  *
@@ -20,8 +21,10 @@
  *   cannot be committed for want of room leaves nothing behind: everyone in it gets UNAVAILABLE and memory is
  *   built again from the engine.
  * - What a coprocessor stores depends on no clock, no randomness and no connection; commands carry the time. Keys
- *   carry the tenant, and a range says where it begins and ends. Raft slips in between `Service` and
- *   `Coprocessor.mutate`: a command is then proposed, and `durable` comes when it is applied.
+ *   carry the tenant, and a range says where it begins and ends. Raft is in between `Service` and
+ *   `Coprocessor.mutate` (`Range.decide`): while a range has one replica, all of a turn is one entry, committed by the
+ *   turn's own transaction. With more, a command has to be proposed, and `durable` to come when it is applied:
+ *   services cannot do that yet.
  * - Every record is stored with a checksum that is verified at each read, and the whole file is walked before it
  *   is opened (io/lmdb-check.ts). What fails is reported as SHOAL_STORAGE_CORRUPT and never served.
  *

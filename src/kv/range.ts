@@ -5,7 +5,7 @@ import type { KvReader, KvWriter } from './engine.js';
  * An interval of the key space with the machine that gives it meaning. A command is bytes, and what it does
  * depends on nothing but those bytes and the range's own entries: time comes in the command, numbers that must
  * be unique come from a counter that is stored. So the same commands in the same order leave the same bytes in
- * every replica; here there is one replica, and a command is applied as soon as it is asked for.
+ * every replica.
  */
 export interface Range {
   readonly id: number;
@@ -13,6 +13,13 @@ export interface Range {
   readonly service: number;
   readonly boundary: Boundary;
   readonly coprocessor: Coprocessor;
+  /**
+   * Has the coprocessor do a command in the turn's transaction. The next ones see it, and nobody else may before that is
+   * durable.
+   */
+  decide(input: ByteReader, writer: KvWriter, output: ByteWriter): void;
+  /** The turn's transaction changes the range otherwise, by what was held back until now. */
+  enter(writer: KvWriter): void;
 }
 
 /** Keys from `start` on and below `end`. */

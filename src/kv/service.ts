@@ -32,7 +32,7 @@ export interface Service {
   finish(writer: KvWriter, out: FrameBatch): void;
   /** The transaction is durable; frames of `out` have been sent. What is put into `out` now is sent at once. */
   durable(reader: KvReader, out: FrameBatch): void;
-  /** The transaction failed: memory is to follow what the engine still holds. */
+  /** The transaction failed: memory is to follow what the engine still holds, as that of the range does already. */
   failed(reader: KvReader): void;
   /** A reply to a frame that the service sent; `body` stands at its status. False if it did not. */
   answered(peer: number, callId: number, body: ByteReader, out: FrameBatch): boolean;

@@ -1,11 +1,12 @@
 import { assert } from '../base/assert.js';
 import { ByteReader, ByteWriter } from '../base/bytes.js';
-import type { Clock } from '../base/env.js';
+import type { Clock, Env } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
 import { OP, STATUS } from '../contract/contract.js';
-import type { Engine, KvWriter } from './engine.js';
+import type { KvWriter, SnapshotEngine } from './engine.js';
 import { FrameBatch, type FrameSender } from './frame-batch.js';
 import type { Request, Service, ServiceHost } from './service.js';
+import { type SoleRange, SoleRanges } from './sole-range.js';
 
 /** What a store needs of the threads around it. */
 export interface StoreWire {
@@ -28,11 +29,16 @@ export interface TurnLimits {
  * transaction by `endTurn`, each seeing what the ones before it did, and answered when that is durable. Questions
  * that need no transaction are answered at once. Free of threads.
  *
+ * The ranges are replicas of a replicated store on the same engine (sole-range.ts). What is decided in a turn is committed
+ * by the turn; what the replicas want written for themselves, as when they are made or elected, goes before it, and until
+ * they can decide, requests wait.
+ *
  * What a turn has no share left for is first in the next, but for what was put off by a service: that is older than
  * anything which still waits, so it comes before.
  */
 export class Store implements ServiceHost {
-  private readonly engine: Engine;
+  readonly ranges: SoleRanges;
+  private readonly engine: SnapshotEngine;
   private readonly wire: StoreWire;
   private readonly clock: Pick<Clock, 'monotonicMs'>;
   private readonly limits: TurnLimits;
@@ -56,22 +62,28 @@ export class Store implements ServiceHost {
   failures = 0;
 
   constructor(
-    engine: Engine,
+    engine: SnapshotEngine,
     wire: StoreWire,
-    clock: Pick<Clock, 'monotonicMs'>,
+    env: Env,
+    ranges: readonly SoleRange[],
     limits: Partial<TurnLimits> = {},
   ) {
     this.engine = engine;
     this.wire = wire;
-    this.clock = clock;
+    this.clock = env.clock;
     this.limits = { ...TURN_LIMITS, ...limits };
+    this.ranges = new SoleRanges(engine, env, ranges);
+    this.ranges.settle();
   }
 
-  /** Adds a service and builds its memory from the engine. */
+  /** Adds the service of one of the ranges. */
   add(service: Service): void {
     this.services.push(service);
-    const { coprocessor, boundary } = service.range;
-    coprocessor.reset(boundary, this.engine);
+  }
+
+  /** Whether requests are served; false at first if there is no room to begin, and then they wait. */
+  get isReady(): boolean {
+    return this.ranges.isReady;
   }
 
   /** Bytes of requests that wait for a turn. The caller stops handing in frames above a bound. */
@@ -81,7 +93,8 @@ export class Store implements ServiceHost {
 
   /** Whether the next `endTurn` has something to do. */
   get pending(): boolean {
-    return this.deferred.length > 0 || (this.urgent && this.pendingBytes > 0);
+    if (this.ranges.raft.pending) return true;
+    return this.isReady && (this.deferred.length > 0 || (this.urgent && this.pendingBytes > 0));
   }
 
   /** Takes one frame from `peer`. The bytes are copied if they are still needed when this returns. */
@@ -129,7 +142,7 @@ export class Store implements ServiceHost {
 
   /** Applies a turn's share of what waits, commits it, and sends the answers. Waits while a commit is under way. */
   endTurn(): void {
-    if (this.committing) return;
+    if (this.committing || !this.ranges.settle()) return;
     this.takeDeferred();
     if (this.pendingBytes === 0 || (!this.urgent && this.pendingBytes < WAITING_BYTES_MAX)) {
       this.afterTurn();
@@ -143,6 +156,7 @@ export class Store implements ServiceHost {
         () => {
           this.committing = false;
           this.commits++;
+          this.ranges.durable();
           this.out.sendAll(this.wire.send);
           this.afterTurn();
         },
@@ -176,6 +190,7 @@ export class Store implements ServiceHost {
       this.requests++;
     } while (turn.position < bytesEnd && weight < weightMax && clock.monotonicMs() < lastMs);
     for (const service of this.services) service.finish(writer, this.out);
+    this.ranges.finish();
   }
 
   /** What is left is taken to the front once it is less than what is behind it. */
@@ -219,6 +234,7 @@ export class Store implements ServiceHost {
     this.out.clear();
     // Not even begun: then nothing of what waits can be done.
     if (this.queueAt === first) this.queueAt = this.queue.length;
+    this.ranges.failed();
     for (const service of this.services) service.failed(this.engine);
     const turn = this.turnReader.over(this.queue.bytes, first, this.queueAt);
     while (turn.remaining > 0) {
@@ -233,6 +249,7 @@ export class Store implements ServiceHost {
 
   /** To be called about once a second. */
   tick(nowMs: number): void {
+    this.ranges.raft.tick();
     for (const service of this.services) service.tick(nowMs, this.engine, this.now);
     if (this.pendingBytes > 0) this.urgent = true;
     this.now.sendAll(this.wire.send);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { MessagePort } from 'node:worker_threads';
+import type { Env } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
 import {
   COMMIT_OPERATIONS,
@@ -22,12 +23,12 @@ import { DistCoprocessor } from '../dist/dist.js';
 import { DistService } from '../dist/service.js';
 import { InboxCoprocessor } from '../inbox/inbox.js';
 import { InboxService } from '../inbox/service.js';
-import type { Engine, EntryVisitor, KvWriter } from '../kv/engine.js';
+import type { EngineSnapshot, EntryVisitor, KvWriter, SnapshotEngine } from '../kv/engine.js';
 import { LmdbEngine } from '../kv/io/lmdb-engine.js';
 import { SERVICE } from '../kv/keys.js';
 import { FIRST_RANGE_ID } from '../kv/kv.js';
-import { type Coprocessor, type Range, wholeService } from '../kv/range.js';
-import { Store } from '../kv/store.js';
+import { SoleRange } from '../kv/sole-range.js';
+import { Store, type StoreWire } from '../kv/store.js';
 import { RetainCoprocessor } from '../retain/retain.js';
 import { RetainService } from '../retain/service.js';
 import { AsyncBell } from '../shard/io/async-bell.js';
@@ -77,7 +78,7 @@ export type StoreReport =
   | { readonly kind: 'routes-settled' }
   | {
       readonly kind: 'log';
-      readonly level: 'info' | 'warn';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
       readonly fields: object;
       readonly message: string;
     };
@@ -120,12 +121,23 @@ function post(port: MessagePort, message: StoreReport): void {
   port.postMessage(message);
 }
 
-function report(port: MessagePort, level: 'info' | 'warn', fields: object, message: string): void {
+type Level = Extract<StoreReport, { kind: 'log' }>['level'];
+
+function report(port: MessagePort, level: Level, fields: object, message: string): void {
   post(port, { kind: 'log', level, fields, message });
 }
 
+function envOf(port: MessagePort): Env {
+  const at = (level: Level) => (fields: object, message: string) => report(port, level, fields, message);
+  return {
+    clock: CLOCK,
+    random: { u32: callIdSeed },
+    log: { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') },
+  };
+}
+
 const TICK_MS = 1000;
-const CLOCK = { monotonicMs: () => performance.now() };
+const CLOCK = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
 /** Frames of one poll: so many questions to dist take about 3 ms. What comes to the others only waits for the turn. */
 const POLL_FRAMES_MAX = { match: 1024, apply: 4096 } as const;
 /** With more than this left over from the turns before, frames stay in their rings. */
@@ -184,74 +196,59 @@ class StoreWorker {
     });
     this.mesh = new StoreMesh(input, this.onFrame, () => this.store.pendingBytes > BACKLOG_BYTES_MAX);
     this.mesh.onDrained = () => this.loop.schedule();
-    this.store = new Store(
-      new MeteredEngine(this.engine, this.counters),
-      {
-        send: (peer, bytes, start, end) => this.mesh.send(peer, bytes, start, end),
-        congested: peer => this.mesh.port(peer)?.congested ?? false,
-      },
-      CLOCK,
-    );
-    if (role === 'match') this.addDist(input);
-    else this.addInboxAndRetain(input);
+    this.store = role === 'match' ? this.openMatch(input) : this.openApply(input);
     this.store.endTurn();
     this.loop = new TurnLoop(this.mesh, this.endTurn);
     this.timer = setInterval(this.tick, TICK_MS);
     this.vitals = startVitals(this.counters);
     this.port.on('message', this.onControl);
     // What a crash left must be put in order before anything else is done.
-    if (this.store.failures > 0)
+    if (!this.store.isReady || this.store.failures > 0)
       this.fail(new ShoalError('SHOAL_STORAGE_FULL', `no room to begin in ${config.node.dataDir}`));
     else post(this.port, { kind: 'ready' });
   }
 
-  private addDist({ config, hashSeed, mqttPeers }: StoreWorkerInput): void {
-    const coprocessor = new DistCoprocessor(hashKeys(hashSeed), config.limits.sharedGroupMembersMax);
-    const topology = { node: config.node.name, shardPeers: mqttPeers };
-    const dist = new DistService(
-      rangeOf(SERVICE.DIST, coprocessor),
-      coprocessor,
-      topology,
-      this.store,
-      callIdSeed(),
+  private open(ranges: readonly SoleRange[]): Store {
+    const wire: StoreWire = {
+      send: (peer, bytes, start, end) => this.mesh.send(peer, bytes, start, end),
+      congested: peer => this.mesh.port(peer)?.congested ?? false,
+    };
+    return new Store(new MeteredEngine(this.engine, this.counters), wire, envOf(this.port), ranges);
+  }
+
+  private openMatch({ config, hashSeed, mqttPeers }: StoreWorkerInput): Store {
+    const range = new SoleRange(
+      SERVICE.DIST,
+      () => new DistCoprocessor(hashKeys(hashSeed), config.limits.sharedGroupMembersMax),
     );
-    this.store.add(dist);
+    const store = this.open([range]);
+    const topology = { node: config.node.name, shardPeers: mqttPeers };
+    const dist = new DistService(range, range.coprocessor, topology, store, callIdSeed());
+    store.add(dist);
     dist.purgeNode();
     this.gauges = () => {
       this.counters.values[ROUTES] = dist.size;
     };
+    return store;
   }
 
-  private addInboxAndRetain({ config: { limits }, mqttPeers, tellRoutes }: StoreWorkerInput): void {
-    const inboxCoprocessor = new InboxCoprocessor(FIRST_RANGE_ID, limits);
-    const inbox = new InboxService(
-      rangeOf(SERVICE.INBOX, inboxCoprocessor),
-      inboxCoprocessor,
-      mqttPeers,
-      this.store,
-      callIdSeed(),
-    );
-    const retainCoprocessor = new RetainCoprocessor(
-      FIRST_RANGE_ID,
-      {
-        messagesMax: limits.retainedMessagesMax,
-        bytesMax: limits.retainedBytesMax,
-      },
-      CLOCK,
-    );
-    const retain = new RetainService(
-      rangeOf(SERVICE.RETAIN, retainCoprocessor),
-      retainCoprocessor,
-      this.store,
-    );
-    this.store.add(inbox);
-    this.store.add(retain);
+  private openApply({ config: { limits }, mqttPeers, tellRoutes }: StoreWorkerInput): Store {
+    // Its id is in the numbers of its sessions.
+    const inboxRange = new SoleRange(SERVICE.INBOX, id => new InboxCoprocessor(id, limits), FIRST_RANGE_ID);
+    const retainLimits = { messagesMax: limits.retainedMessagesMax, bytesMax: limits.retainedBytesMax };
+    const retainRange = new SoleRange(SERVICE.RETAIN, id => new RetainCoprocessor(id, retainLimits, CLOCK));
+    const store = this.open([inboxRange, retainRange]);
+    const inbox = new InboxService(inboxRange, inboxRange.coprocessor, mqttPeers, store, callIdSeed());
+    const retain = new RetainService(retainRange, retainRange.coprocessor, store);
+    store.add(inbox);
+    store.add(retain);
     inbox.start(Date.now(), tellRoutes);
     this.inbox = inbox;
     this.gauges = () => {
       this.counters.values[RETAINED] = retain.messages;
       this.counters.values[RETAINED_BYTES] = retain.bytes;
     };
+    return store;
   }
 
   private readonly onFrame = (peer: number, bytes: Buffer, start: number, end: number): void => {
@@ -339,16 +336,12 @@ function callIdSeed(): number {
   return randomBytes(4).readUInt32LE(0);
 }
 
-function rangeOf(service: number, coprocessor: Coprocessor): Range {
-  return { id: FIRST_RANGE_ID, service, boundary: wholeService(service), coprocessor };
-}
-
 /** Counts and times the commits of an engine. */
-class MeteredEngine implements Engine {
-  private readonly engine: Engine;
+class MeteredEngine implements SnapshotEngine {
+  private readonly engine: SnapshotEngine;
   private readonly counters: CounterBlock;
 
-  constructor(engine: Engine, counters: CounterBlock) {
+  constructor(engine: SnapshotEngine, counters: CounterBlock) {
     this.engine = engine;
     this.counters = counters;
   }
@@ -377,6 +370,10 @@ class MeteredEngine implements Engine {
         durable();
       },
     );
+  }
+
+  snapshot(): EngineSnapshot {
+    return this.engine.snapshot();
   }
 
   close(): void | Promise<void> {

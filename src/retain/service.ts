@@ -55,21 +55,21 @@ export class RetainService implements Service {
     this.command.reset().u8(request.op === EXPIRE ? RETAIN_COMMAND.EXPIRE : RETAIN_COMMAND.SET);
     this.command.raw(body.bytes, body.position, body.end);
     const input = this.commandReader.over(this.command.bytes, 0, this.command.length);
-    this.coprocessor.mutate(input, writer, this.outcome.reset());
+    this.range.decide(input, writer, this.outcome.reset());
     if (request.callId !== 0)
       out.reply(request.peer, request.callId, this.outcome.bytes, 0, this.outcome.length);
   }
 
-  finish(writer: KvWriter): void {
-    this.coprocessor.finish(writer);
+  finish(): void {
+    // Nothing is held back.
   }
 
   durable(): void {
     // Nothing waits for more than the transaction.
   }
 
-  failed(reader: KvReader): void {
-    this.coprocessor.reset(this.range.boundary, reader);
+  failed(): void {
+    // Nothing is kept beside the range.
   }
 
   answered(): boolean {

@@ -1,9 +1,9 @@
-import type { Engine, EntryVisitor, KvWriter } from '../../src/kv/engine.js';
+import type { EngineSnapshot, EntryVisitor, KvWriter, SnapshotEngine } from '../../src/kv/engine.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { WriteBatch } from '../../src/kv/write-batch.js';
 
 /** An engine whose commits become durable only at `flush`; a crash leaves what had been flushed. */
-export class CrashEngine implements Engine {
+export class CrashEngine implements SnapshotEngine {
   private readonly current: MemoryEngine;
   private readonly onDisk: MemoryEngine;
   private unflushed: { batch: WriteBatch; durable: () => void }[] = [];
@@ -57,6 +57,10 @@ export class CrashEngine implements Engine {
   /** The engine that the next process finds. */
   crashed(): CrashEngine {
     return new CrashEngine(this.onDisk);
+  }
+
+  snapshot(): EngineSnapshot {
+    return this.current.snapshot();
   }
 
   close(): void {

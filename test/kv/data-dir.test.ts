@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ShoalError } from '../../src/base/errors.js';
 import { DataDir } from '../../src/kv/io/data-dir.js';
+import { STORAGE_VERSION } from '../../src/kv/io/lmdb-engine.js';
 
 const root = mkdtempSync(join(tmpdir(), 'shoal-dir-'));
 let made = 0;
@@ -78,6 +79,16 @@ describe('DataDir', () => {
     expect(codeOf(path)).toBe('SHOAL_STORAGE_VERSION');
     writeFileSync(join(path, 'version'), '1\n');
     expect(codeOf(path)).toBe('none');
+  });
+
+  it('says in an older one that it is of this version now', () => {
+    const path = fresh();
+    new DataDir(path).close();
+    const version = readFileSync(join(path, 'version'), 'utf8');
+    expect(Number(version)).toBe(STORAGE_VERSION);
+    writeFileSync(join(path, 'version'), '1\n');
+    new DataDir(path).close();
+    expect(readFileSync(join(path, 'version'), 'utf8')).toBe(version);
   });
 
   it('says that a directory cannot be used', () => {

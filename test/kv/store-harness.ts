@@ -8,11 +8,11 @@ import { DistService } from '../../src/dist/service.js';
 import { InboxCoprocessor } from '../../src/inbox/inbox.js';
 import type { InboxLimits } from '../../src/inbox/queue.js';
 import { InboxService } from '../../src/inbox/service.js';
-import type { Engine } from '../../src/kv/engine.js';
+import type { SnapshotEngine } from '../../src/kv/engine.js';
 import { SERVICE } from '../../src/kv/keys.js';
 import { FIRST_RANGE_ID } from '../../src/kv/kv.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
-import { wholeService } from '../../src/kv/range.js';
+import { SoleRange } from '../../src/kv/sole-range.js';
 import { Store, type TurnLimits } from '../../src/kv/store.js';
 import { RetainCoprocessor, type RetainLimits } from '../../src/retain/retain.js';
 import { RetainService } from '../../src/retain/service.js';
@@ -27,7 +27,7 @@ export interface Sent {
 }
 
 export interface HarnessOptions {
-  readonly engine?: Engine;
+  readonly engine?: SnapshotEngine & { flush?(): void };
   readonly inbox?: Partial<InboxLimits>;
   readonly retain?: Partial<RetainLimits>;
   readonly groupMembersMax?: number;
@@ -38,10 +38,12 @@ export interface HarnessOptions {
 
 export const TENANT = 'acme';
 export const NODE = 'node-a';
+export const NO_LOG = { debug() {}, info() {}, warn() {}, error() {} };
+const OPENING_TURNS_MAX = 32;
 
 /** All three services on one engine, asked by frames, without threads. Peers 1 and 2 are the mqtt threads. */
 export class StoreHarness {
-  readonly engine: Engine;
+  readonly engine: SnapshotEngine;
   readonly store: Store;
   readonly dist: DistService;
   readonly inbox: InboxService;
@@ -50,13 +52,27 @@ export class StoreHarness {
   /** Milliseconds that pass at each look at the clock. */
   msPerLook = 0;
   private nowMs = 0;
-  private readonly clock = { monotonicMs: () => (this.nowMs += this.msPerLook) };
+  private random = 1;
+  private readonly clock = { wallMs: () => 0, monotonicMs: () => (this.nowMs += this.msPerLook) };
   readonly congestedPeers = new Set<number>();
   readonly absentPeers = new Set<number>();
   private callId = 0;
 
   constructor(options: HarnessOptions = {}) {
     this.engine = options.engine ?? new MemoryEngine();
+    const limits: InboxLimits = {
+      queueMessagesMax: 1000,
+      queueBytesMax: 1 << 20,
+      queueDropPolicy: 'newest',
+      ...options.inbox,
+    };
+    const retainLimits = { messagesMax: 1_000_000, bytesMax: 2 ** 40, ...options.retain };
+    const dist = new SoleRange(
+      SERVICE.DIST,
+      () => new DistCoprocessor(hashKeys(7), options.groupMembersMax ?? 1000),
+    );
+    const inbox = new SoleRange(SERVICE.INBOX, id => new InboxCoprocessor(id, limits), FIRST_RANGE_ID);
+    const retain = new SoleRange(SERVICE.RETAIN, id => new RetainCoprocessor(id, retainLimits, this.clock));
     this.store = new Store(
       this.engine,
       {
@@ -69,47 +85,24 @@ export class StoreHarness {
         },
         congested: peer => this.congestedPeers.has(peer),
       },
-      this.clock,
+      {
+        clock: this.clock,
+        random: { u32: () => (this.random = (this.random * 1_664_525 + 1_013_904_223) >>> 0) },
+        log: NO_LOG,
+      },
+      [dist, inbox, retain],
       options.turn,
     );
+    for (let turns = 0; turns < OPENING_TURNS_MAX && !this.store.isReady; turns++) {
+      options.engine?.flush?.();
+      this.store.endTurn();
+    }
     const peers = options.mqttPeers ?? [1, 2];
-    const range = (service: number) => ({
-      id: FIRST_RANGE_ID,
-      service,
-      boundary: wholeService(service),
-    });
-    const dist = new DistCoprocessor(hashKeys(7), options.groupMembersMax ?? 1000);
-    this.dist = new DistService(
-      { ...range(SERVICE.DIST), coprocessor: dist },
-      dist,
-      { node: NODE, shardPeers: peers },
-      this.store,
-      options.callIdSeed ?? 0,
-    );
-    const limits: InboxLimits = {
-      queueMessagesMax: 1000,
-      queueBytesMax: 1 << 20,
-      queueDropPolicy: 'newest',
-      ...options.inbox,
-    };
-    const inbox = new InboxCoprocessor(FIRST_RANGE_ID, limits);
-    this.inbox = new InboxService(
-      { ...range(SERVICE.INBOX), coprocessor: inbox },
-      inbox,
-      peers,
-      this.store,
-      options.callIdSeed ?? 0,
-    );
-    const retain = new RetainCoprocessor(
-      FIRST_RANGE_ID,
-      {
-        messagesMax: 1_000_000,
-        bytesMax: 2 ** 40,
-        ...options.retain,
-      },
-      this.clock,
-    );
-    this.retain = new RetainService({ ...range(SERVICE.RETAIN), coprocessor: retain }, retain, this.store);
+    const seed = options.callIdSeed ?? 0;
+    const topology = { node: NODE, shardPeers: peers };
+    this.dist = new DistService(dist, dist.coprocessor, topology, this.store, seed);
+    this.inbox = new InboxService(inbox, inbox.coprocessor, peers, this.store, seed);
+    this.retain = new RetainService(retain, retain.coprocessor, this.store);
     this.store.add(this.dist);
     this.store.add(this.inbox);
     this.store.add(this.retain);

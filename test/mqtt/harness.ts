@@ -12,11 +12,11 @@ import { DistCoprocessor } from '../../src/dist/dist.js';
 import { DistService } from '../../src/dist/service.js';
 import { InboxCoprocessor } from '../../src/inbox/inbox.js';
 import { InboxService } from '../../src/inbox/service.js';
-import type { Engine, EntryVisitor, KvWriter } from '../../src/kv/engine.js';
+import type { EngineSnapshot, EntryVisitor, KvWriter, SnapshotEngine } from '../../src/kv/engine.js';
 import { SERVICE } from '../../src/kv/keys.js';
 import { FIRST_RANGE_ID } from '../../src/kv/kv.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
-import { wholeService } from '../../src/kv/range.js';
+import { SoleRange } from '../../src/kv/sole-range.js';
 import { Store } from '../../src/kv/store.js';
 import { Admission, admissionMemory } from '../../src/mqtt/admission.js';
 import type { Features, Limits } from '../../src/mqtt/mqtt.js';
@@ -29,6 +29,7 @@ import { RetainService } from '../../src/retain/service.js';
 import { SessionDict } from '../../src/session-dict/session-dict.js';
 import { InlineMesh } from '../../src/shard/inline.js';
 import { hashKeys } from '../../src/topic/hash.js';
+import { NO_LOG } from '../kv/store-harness.js';
 import { FakePeer } from './fake-peer.js';
 import { type ConnectOptions, TestClient } from './test-client.js';
 
@@ -56,7 +57,7 @@ export interface BrokerOptions {
 }
 
 /** An engine whose commits become durable when the test says so, and which can be full. */
-export class HeldEngine implements Engine {
+export class HeldEngine implements SnapshotEngine {
   readonly inner = new MemoryEngine();
   held = false;
   full = false;
@@ -85,6 +86,10 @@ export class HeldEngine implements Engine {
   forget(): void {
     this.held = false;
     this.waiting.length = 0;
+  }
+
+  snapshot(): EngineSnapshot {
+    return this.inner.snapshot();
   }
 
   close(): void {}
@@ -126,7 +131,8 @@ export class Broker {
   private random = 1;
   private clients = 0;
   private lives = 0;
-  private readonly clock = { monotonicMs: () => this.monotonicMs };
+  private storeRandom = 1;
+  private readonly clock = { wallMs: () => this.wallMs, monotonicMs: () => this.monotonicMs };
 
   constructor(options: BrokerOptions = {}) {
     this.options = options;
@@ -224,22 +230,19 @@ export class Broker {
     };
   }
 
+  private openStore(engine: HeldEngine, peer: number, ranges: readonly SoleRange[]): Store {
+    const u32 = () => (this.storeRandom = (this.storeRandom * 1_664_525 + 1_013_904_223) >>> 0);
+    return new Store(engine, this.wireOf(peer), { clock: this.clock, random: { u32 }, log: NO_LOG }, ranges);
+  }
+
   private openMatch(): Store {
-    const store = new Store(this.matchEngine, this.wireOf(this.matchPeer), this.clock);
-    const coprocessor = new DistCoprocessor(hashKeys(SEED), this.limits.sharedGroupMembersMax);
-    const range = {
-      id: FIRST_RANGE_ID,
-      service: SERVICE.DIST,
-      boundary: wholeService(SERVICE.DIST),
-      coprocessor,
-    };
-    this.dist = new DistService(
-      range,
-      coprocessor,
-      { node: NODE, shardPeers: this.mqttPeers },
-      store,
-      ++this.lives,
+    const range = new SoleRange(
+      SERVICE.DIST,
+      () => new DistCoprocessor(hashKeys(SEED), this.limits.sharedGroupMembersMax),
     );
+    const store = this.openStore(this.matchEngine, this.matchPeer, [range]);
+    const topology = { node: NODE, shardPeers: this.mqttPeers };
+    this.dist = new DistService(range, range.coprocessor, topology, store, ++this.lives);
     store.add(this.dist);
     this.dist.purgeNode();
     store.endTurn();
@@ -247,32 +250,16 @@ export class Broker {
   }
 
   private openApply(): Store {
-    const store = new Store(this.applyEngine, this.wireOf(this.applyPeer), this.clock);
-    const inbox = new InboxCoprocessor(FIRST_RANGE_ID, this.limits);
-    const inboxRange = { id: FIRST_RANGE_ID, service: SERVICE.INBOX, boundary: wholeService(SERVICE.INBOX) };
-    this.inbox = new InboxService(
-      { ...inboxRange, coprocessor: inbox },
-      inbox,
-      this.mqttPeers,
-      store,
-      ++this.lives,
+    const { retainedMessagesMax: messagesMax, retainedBytesMax: bytesMax } = this.limits;
+    const inbox = new SoleRange(SERVICE.INBOX, id => new InboxCoprocessor(id, this.limits), FIRST_RANGE_ID);
+    const retain = new SoleRange(
+      SERVICE.RETAIN,
+      id => new RetainCoprocessor(id, { messagesMax, bytesMax }, this.clock),
     );
-    const { retainedMessagesMax, retainedBytesMax } = this.limits;
-    const retain = new RetainCoprocessor(
-      FIRST_RANGE_ID,
-      {
-        messagesMax: retainedMessagesMax,
-        bytesMax: retainedBytesMax,
-      },
-      this.clock,
-    );
-    const retainRange = {
-      id: FIRST_RANGE_ID,
-      service: SERVICE.RETAIN,
-      boundary: wholeService(SERVICE.RETAIN),
-    };
+    const store = this.openStore(this.applyEngine, this.applyPeer, [inbox, retain]);
+    this.inbox = new InboxService(inbox, inbox.coprocessor, this.mqttPeers, store, ++this.lives);
     store.add(this.inbox);
-    store.add(new RetainService({ ...retainRange, coprocessor: retain }, retain, store));
+    store.add(new RetainService(retain, retain.coprocessor, store));
     this.inbox.start(this.wallMs);
     store.endTurn();
     return store;

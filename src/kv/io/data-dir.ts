@@ -213,7 +213,7 @@ function checkVersion(path: string): void {
   const file = join(path, 'version');
   const found = readOrNothing(file);
   if (found === undefined) {
-    writeFileSync(file, `${STORAGE_VERSION}\n`);
+    mark(file);
     return;
   }
   const version = Number(found);
@@ -224,4 +224,11 @@ function checkVersion(path: string): void {
       'SHOAL_STORAGE_VERSION',
       `${path} has version ${version}, this is ${STORAGE_VERSION}`,
     );
+  if (version < STORAGE_VERSION) mark(file);
+}
+
+/** From here on an older program refuses it. */
+function mark(file: string): void {
+  writeFileSync(`${file}.new`, `${STORAGE_VERSION}\n`);
+  renameSync(`${file}.new`, file);
 }

@@ -42,8 +42,11 @@ export interface LmdbOptions {
   readonly durability: 'flush' | 'async';
 }
 
-/** Raised when what is stored changes shape. */
-export const STORAGE_VERSION = 1;
+/**
+ * Raised when what is stored changes shape; an older one is taken over at the first opening, and refused by the older
+ * program from then on. 2: ranges have books (sole-range.ts).
+ */
+export const STORAGE_VERSION = 2;
 
 const KEY_FORMAT = Uint8Array.of(0, 0x66);
 const KEY_COMMIT = Uint8Array.of(0, 0x63);
@@ -101,9 +104,8 @@ export class LmdbEngine implements SnapshotEngine, KvWriter {
       const recorded = this.physicalGet(KEY_COMMIT);
       if (recorded === undefined || new ByteReader(copyOf(recorded)).u53() !== commit)
         throw this.corrupt('its last commit is not the one that its header names');
-      return;
-    }
-    if (commit > 0) throw this.corrupt('it has no format record');
+      if (version === STORAGE_VERSION) return;
+    } else if (commit > 0) throw this.corrupt('it has no format record');
     this.write(
       () => this.physicalPut(KEY_FORMAT, new ByteWriter(8).u32(MAGIC).u32(STORAGE_VERSION).view()),
       () => undefined,

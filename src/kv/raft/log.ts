@@ -214,6 +214,20 @@ export class RaftLog {
     this.configurations.replace(index, configuration);
   }
 
+  /** One entry more, which is stored, committed, applied and forgotten already. */
+  pass(term: number): void {
+    assert(
+      this.appliedIndex === this.lastIndex && this.durableIndex === this.lastIndex,
+      'nothing is under way',
+    );
+    const index = this.lastIndex + 1;
+    this.clearTail(index + 1);
+    this.snapshotIndex = this.commitIndex = this.lastIndex = index;
+    this.handedIndex = this.durableIndex = this.applyingIndex = this.appliedIndex = index;
+    this.snapshotTerm = this.lastTerm = term;
+    this.configurations.compact(index);
+  }
+
   /** Entries up to `index` are not stored any more. */
   compact(index: number): void {
     assert(index <= this.applyingIndex, 'only what is applied can be forgotten');

@@ -185,6 +185,17 @@ export class Raft {
     return propose(this.core, session, sequence, data);
   }
 
+  /**
+   * An entry of this term that the driver has made, stored and applied by itself, and will tell nobody: of the only
+   * replica of a group, which leads it and has nothing under way.
+   */
+  decided(): void {
+    const { core } = this;
+    const isAlone = core.isLeader && core.isSoleVoter && core.followers.length === 0;
+    assert(isAlone && this.outstanding.length === 0, 'only who is alone decides by itself');
+    core.log.pass(core.term);
+  }
+
   /** A linearizable read: `context`, unique among those without answer, comes back in `Ready.reads` or `refusals`. */
   read(context: number, mode: 'index' | 'lease'): void {
     this.begin();

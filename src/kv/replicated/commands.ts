@@ -20,8 +20,6 @@ export const COMMAND = {
   ROLL_BACK_MERGE: 6,
   /** After a quorum was lost and given up: the members are those that are left. No body. */
   RECOVER: 7,
-  /** What was asked for is done already, see decisions.ts. No body, no epoch, no number. */
-  DECIDED: 8,
   /** The range, to which nothing was ever proposed, is over. No body. */
   DISCARD: 9,
 } as const;
@@ -119,8 +117,4 @@ export function readKey(body: ByteReader): Uint8Array {
 
 export function discardCommand(epoch: number): Uint8Array {
   return beginCommand(new ByteWriter(16), COMMAND.DISCARD, epoch).view();
-}
-
-export function decidedCommand(): Uint8Array {
-  return beginCommand(new ByteWriter(16), COMMAND.DECIDED, 0).view();
 }

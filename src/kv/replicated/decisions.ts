@@ -1,41 +1,42 @@
-import { assert } from '../../base/assert.js';
-import type { ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { KvWriter } from '../engine.js';
 import type { Replica } from './replica.js';
 import { Turn } from './turn.js';
 
 /**
  * Commands that are done in a transaction of somebody else, in a range that has this replica alone: who asks has the
- * outcome at once, and all of a transaction is one entry, which says no more than that the index has moved. Nobody else
- * is in the group, so nobody will ever apply it: whoever joins is sent the state, which has it all.
+ * outcome at once, and all of a transaction is one entry, which is stored nowhere: the record that says how far the
+ * range is moves on by one. Nobody else is in the group, so nobody will ever ask for it: whoever joins is sent the
+ * state, which has it all. The Raft machine hears of it when it is durable, so a transaction that fails leaves the
+ * replica the leader that it was, and what it holds is read again.
  *
- * In the caller's transaction `decide`, as often as is wanted, then `finish`; behind it `take`, for what is to be settled
- * now that it is durable, or done with if it came to nothing.
+ * In the caller's transaction `enter` and commands, as often as is wanted, then `finish`; behind it `end`.
  */
 export class Decisions {
   private readonly turn = new Turn();
-  private readonly deciding = new Set<Replica>();
+  private deciding: Replica[] = [];
 
   get isEmpty(): boolean {
-    return this.deciding.size === 0;
+    return this.deciding.length === 0;
   }
 
-  decide(replica: Replica, input: ByteReader, writer: KvWriter, output: ByteWriter): void {
-    if (this.deciding.size === 0) this.turn.begin(writer);
-    assert(this.deciding.has(replica) || replica.canDecide, 'a range is decided for by its only replica');
-    this.deciding.add(replica);
-    replica.decide(input, this.turn, output);
+  /** What the transaction holds of the range is an entry of it. */
+  enter(replica: Replica, writer: KvWriter): void {
+    if (replica.isDeciding) return;
+    if (this.isEmpty) this.turn.begin(writer);
+    replica.beginDeciding(this.turn);
+    this.deciding.push(replica);
   }
 
   /** Behind the last one of a transaction. */
   finish(): void {
+    if (this.isEmpty) return;
     for (const replica of this.deciding) replica.storeDecisions(this.turn);
-    if (this.deciding.size > 0) this.turn.end();
+    this.turn.end();
   }
 
-  take(): Replica[] {
-    const decided = [...this.deciding];
-    this.deciding.clear();
-    return decided;
+  end(isDurable: boolean): void {
+    const { deciding } = this;
+    this.deciding = [];
+    for (const replica of deciding) replica.endDeciding(isDurable);
   }
 }

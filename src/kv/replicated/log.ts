@@ -56,6 +56,8 @@ export class RangeLog implements StoredLog {
   private readonly limits: LogLimits;
   private state: LogState;
   private dirty = false;
+  /** What a decision that is not durable yet has changed. */
+  private undecided: LogState | undefined;
   private last: number;
   /** What is stored, from the first record on that is not removed yet. */
   private batches: StoredBatch[] = [];
@@ -249,6 +251,33 @@ export class RangeLog implements StoredLog {
       applied: last.index,
     };
     this.dirty = true;
+  }
+
+  /** Whether nothing is stored but that everything was applied. */
+  get isPassed(): boolean {
+    return this.last === this.snapshot.index && this.last === this.applied && !this.dirty;
+  }
+
+  /** One entry more, which is what the transaction holds; see decisions.ts. To be confirmed or taken back. */
+  decide(term: number): void {
+    assert(this.isPassed, 'a decision comes behind all others');
+    const { configuration } = this.snapshot;
+    const index = ++this.last;
+    this.undecided = this.state;
+    this.state = { ...this.state, snapshot: { index, term, configuration }, applied: index };
+    this.dirty = true;
+  }
+
+  confirmDecision(): void {
+    this.undecided = undefined;
+  }
+
+  takeDecisionBack(): void {
+    if (this.undecided === undefined) return;
+    this.state = this.undecided;
+    this.last = this.state.applied;
+    this.undecided = undefined;
+    this.dirty = false;
   }
 
   /** The state that came from another replica stands for everything up to its index: all entries go. */

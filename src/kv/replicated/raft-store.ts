@@ -3,7 +3,7 @@ import type { ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { Env } from '../../base/env.js';
 import { ShoalError } from '../../base/errors.js';
 import type { KvWriter, SnapshotEngine } from '../engine.js';
-import { NOBODY, type ReplicaId } from '../raft/configuration.js';
+import type { ReplicaId } from '../raft/configuration.js';
 import type { Message } from '../raft/message.js';
 import { RAFT_LIMITS, RAFT_TIMING, type RaftLimits, type RaftTiming } from '../raft/settings.js';
 import { VarintReader } from '../raft/varint.js';
@@ -16,14 +16,14 @@ import {
   splitCommand,
 } from './commands.js';
 import { Decisions } from './decisions.js';
-import { type Descriptor, memberOf } from './descriptor.js';
+import type { Descriptor } from './descriptor.js';
 import { besideDriver, DRIVER_TIMING, Driver } from './driver.js';
 import { Frames, readFrameHead, type StoreSender } from './frames.js';
 import { openIdentity, randomU53, type StoreIdentity } from './identity.js';
 import { Liveness, NEWS, peerStores, tellOf } from './liveness.js';
 import { Mailroom } from './mailroom.js';
 import type { RangeSink, Replica, ReplicaHost, ReplicaLimits } from './replica.js';
-import { type CoprocessorFactory, type Doomed, ReplicaTable } from './replica-table.js';
+import { type CoprocessorFactory, type Doomed, type Founding, ReplicaTable } from './replica-table.js';
 import { SNAPSHOT_LIMITS, type SnapshotLimits, SnapshotSender } from './snapshot.js';
 import { APPLY_BYTES_MAX, FULL_PAUSE_MS, REPLICA_LIMITS } from './store-limits.js';
 import { Turn } from './turn.js';
@@ -84,11 +84,12 @@ export class RaftStore implements ReplicaHost {
   /** Time is passing for them. */
   private readonly awake = new Set<Replica>();
   private readonly driven = new Set<Replica>();
-  private founding: Descriptor[] = [];
+  private founding: Founding[] = [];
   private doomed: Doomed[] = [];
   private peers: Set<number> | undefined;
   private readonly decisions = new Decisions();
-  private committing = false;
+  /** A transaction is not durable yet, and there must be no other. */
+  isCommitting = false;
   private pausedUntilMs = Number.NEGATIVE_INFINITY;
   /** Transactions, and those that found no room. */
   commits = 0;
@@ -139,15 +140,18 @@ export class RaftStore implements ReplicaHost {
 
   /** Whether `turn` has something to do. */
   get pending(): boolean {
-    if (this.committing || this.env.clock.monotonicMs() < this.pausedUntilMs) return false;
+    if (this.isCommitting || this.env.clock.monotonicMs() < this.pausedUntilMs) return false;
     return this.dirty.size + this.founding.length + this.doomed.length > 0 || !this.around.garbage.isEmpty;
   }
 
   // -- Asked on this store -------------------------------------------------------------------------------------
 
-  /** Makes this store's replica of a new range, in the next turn. All its stores are given the same descriptor, once. */
-  found(descriptor: Descriptor): void {
-    this.founding.push(descriptor);
+  /**
+   * Makes this store's replica of a new range, in the next turn. All its stores are given the same descriptor, once.
+   * `prepare` may put the range's data in place before, in the same transaction.
+   */
+  found(descriptor: Descriptor, prepare?: (writer: KvWriter) => void): void {
+    this.founding.push({ descriptor, prepare });
   }
 
   /**
@@ -174,7 +178,7 @@ export class RaftStore implements ReplicaHost {
   query(range: number, epoch: number, input: ByteReader, output: ByteWriter): boolean {
     const state = this.replica(range)?.state;
     if (state === undefined || state.descriptor.epoch !== epoch) return false;
-    assert(!this.committing, 'a query is asked between turns');
+    assert(!this.isCommitting, 'a query is asked between turns');
     state.coprocessor.query(input, this.engine, output);
     return true;
   }
@@ -271,26 +275,30 @@ export class RaftStore implements ReplicaHost {
     this.sink.outcome(range, session, sequence, outcome, NO_BYTES, 0, 0);
   }
 
-  // -- Decided here --------------------------------------------------------------------------------------------
+  // -- Decided here: in the caller's transaction on this store's engine, see decisions.ts ------------------------
 
-  /** Does a command in the caller's transaction on this store's engine, see decisions.ts; `replica.canDecide`. */
+  /** The transaction changes the range; `replica.canDecide`. */
+  enter(replica: Replica, writer: KvWriter): void {
+    assert(!this.isCommitting, 'one transaction at a time');
+    this.decisions.enter(replica, writer);
+  }
+
+  /** Does a command. */
   decide(replica: Replica, input: ByteReader, writer: KvWriter, output: ByteWriter): void {
-    assert(!this.committing, 'one transaction at a time');
-    this.decisions.decide(replica, input, writer, output);
+    this.enter(replica, writer);
+    replica.state!.coprocessor.mutate(input, writer, output);
   }
 
   /** Behind the last command of the transaction. */
   finishDecisions(): void {
     this.decisions.finish();
-    this.committing = !this.decisions.isEmpty;
+    this.isCommitting = !this.decisions.isEmpty;
   }
 
-  /** The transaction is durable, or has come to nothing and all replicas are opened again. */
+  /** The transaction is durable, or has come to nothing, and what it changed in memory is read again. */
   decided(isDurable: boolean): void {
-    const replicas = this.decisions.take();
-    this.committing = false;
-    if (isDurable) this.settle(replicas);
-    else if (replicas.length > 0) this.startAnew();
+    this.isCommitting = false;
+    this.decisions.end(isDurable);
   }
 
   // -- From outside --------------------------------------------------------------------------------------------
@@ -367,7 +375,7 @@ export class RaftStore implements ReplicaHost {
       !this.around.garbage.isEmpty ||
       active.some(replica => replica.mustWrite);
     if (!mustWrite) return this.settle(active);
-    this.committing = true;
+    this.isCommitting = true;
     const { doomed, founding } = this;
     this.doomed = [];
     this.founding = [];
@@ -378,16 +386,16 @@ export class RaftStore implements ReplicaHost {
           this.writeAll(active, doomed, founding);
         },
         () => {
-          this.committing = false;
+          this.isCommitting = false;
           this.commits++;
           this.settle(active);
         },
       );
     } catch (error) {
       // Thrown behind the commit it is no failure of the engine.
-      if (!this.committing || !(error instanceof ShoalError) || error.code !== 'SHOAL_STORAGE_FULL')
+      if (!this.isCommitting || !(error instanceof ShoalError) || error.code !== 'SHOAL_STORAGE_FULL')
         throw error;
-      this.committing = false;
+      this.isCommitting = false;
       this.founding = founding;
       this.startAnew();
     }
@@ -396,13 +404,13 @@ export class RaftStore implements ReplicaHost {
   private writeAll(
     active: readonly Replica[],
     doomed: readonly Doomed[],
-    founding: readonly Descriptor[],
+    founding: readonly Founding[],
   ): void {
     const { current, around } = this;
     around.garbage.step(current.writer);
     for (const { replica, target } of doomed) around.destroy(replica, current.writer, target);
-    for (const descriptor of founding)
-      if (this.replica(descriptor.id) === undefined) this.start(around.found(current.writer, descriptor));
+    for (const range of founding)
+      if (this.replica(range.descriptor.id) === undefined) this.start(around.found(current.writer, range));
     for (const replica of active) if (!replica.isDestroyed) replica.write(current);
     current.end();
   }
@@ -421,7 +429,7 @@ export class RaftStore implements ReplicaHost {
       const { ready } = replica;
       this.post(replica, ready?.afterDurable);
       replica.settle();
-      for (const to of ready?.snapshotsWanted ?? []) this.sender.begin(replica, to, memberStore(replica, to));
+      for (const to of ready?.snapshotsWanted ?? []) this.sender.begin(replica, to, replica.memberStore(to));
       this.mailroom.answerState(replica);
       this.dirty.add(replica);
     }
@@ -470,7 +478,7 @@ export class RaftStore implements ReplicaHost {
   replaced: ReplicaHost['replaced'] = (replica, turn) => this.around.replaced(replica, turn);
 
   storeOf(replica: Replica, id: ReplicaId): number {
-    return memberStore(replica, id) || (replica.routes.get(id) ?? 0);
+    return replica.memberStore(id) || (replica.routes.get(id) ?? 0);
   }
 
   private rangeChanged(range: number): void {
@@ -488,8 +496,3 @@ export class RaftStore implements ReplicaHost {
 }
 
 const NO_BYTES = new Uint8Array(0);
-
-function memberStore({ descriptor }: Replica, id: ReplicaId): number {
-  if (id === NOBODY || descriptor === undefined) return 0;
-  return memberOf(descriptor, id)?.store ?? 0;
-}

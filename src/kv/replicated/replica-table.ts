@@ -36,6 +36,13 @@ export interface Tombstone {
   readonly target: number;
 }
 
+/** To begin in the next turn. */
+export interface Founding {
+  readonly descriptor: Descriptor;
+  /** Puts the range's data in place. */
+  readonly prepare: ((writer: KvWriter) => void) | undefined;
+}
+
 /** To end in the next turn. */
 export interface Doomed {
   readonly replica: Replica;
@@ -135,11 +142,12 @@ export class ReplicaTable implements Surroundings {
   }
 
   /** The first replica of a range on this store. All its stores are given the same descriptor. */
-  found(writer: KvWriter, descriptor: Descriptor): Replica {
+  found(writer: KvWriter, { descriptor, prepare }: Founding): Replica {
     const fault = descriptorFault(descriptor);
     assert(fault === undefined, `a range is founded whole: ${fault}`);
     const member = descriptor.members.find(({ store }) => store === this.store);
     assert(member !== undefined && !this.byRange.has(descriptor.id), 'a store founds its own replica, once');
+    prepare?.(writer);
     putDescriptor(writer, descriptor);
     return this.begin(writer, descriptor, wantedConfiguration(descriptor), member.replica, NO_HARD_STATE);
   }

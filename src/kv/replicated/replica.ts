@@ -1,5 +1,5 @@
 import { assert } from '../../base/assert.js';
-import { type ByteReader, ByteWriter } from '../../base/bytes.js';
+import { ByteWriter } from '../../base/bytes.js';
 import type { Env } from '../../base/env.js';
 import type { Engine } from '../engine.js';
 import type { ReplicaId } from '../raft/configuration.js';
@@ -7,7 +7,7 @@ import { Raft } from '../raft/raft.js';
 import type { Entry, HardState, Ready, Refusal, RefusalReason } from '../raft/ready.js';
 import type { RaftLimits, RaftTiming } from '../raft/settings.js';
 import type { Boundary } from '../range.js';
-import { decidedCommand, OUTCOME, serviceCommand } from './commands.js';
+import { OUTCOME, serviceCommand } from './commands.js';
 import { type Descriptor, memberOf, writeDescriptor } from './descriptor.js';
 import type { Install } from './install.js';
 import type { LogLimits, RangeLog } from './log.js';
@@ -77,6 +77,8 @@ export class Replica {
   state: RangeState | undefined;
   install: Install | undefined;
   isDestroyed = false;
+  /** Commands are being done in somebody else's transaction, see decisions.ts. */
+  isDeciding = false;
   /** Stores of replicas that were heard: where to answer while no state says it. */
   readonly routes = new Map<ReplicaId, number>();
   /** The transfer of the state that was last taken, or not wanted. */
@@ -124,6 +126,11 @@ export class Replica {
     return this.raft.leader === 0 ? 0 : this.host.storeOf(this, this.raft.leader);
   }
 
+  /** The store of a member; 0 if it is none. */
+  memberStore(id: ReplicaId): number {
+    return (this.descriptor && memberOf(this.descriptor, id)?.store) ?? 0;
+  }
+
   /** Entries or steps wait that no message will bring. */
   get hasBacklog(): boolean {
     return this.queue.length > 0 || this.install?.hasWork === true || this.log.hasTrimmable;
@@ -151,28 +158,44 @@ export class Replica {
 
   /** Whether a command may be done at once: nobody else is in the group, and nothing is under way. */
   get canDecide(): boolean {
-    const { raft, state, ready, appliedTo } = this;
+    const { raft, state, ready, appliedTo, log } = this;
     return (
       this.isAlone() &&
       ready === undefined &&
       state?.descriptor.merging === undefined &&
-      raft.lastIndex === appliedTo
+      raft.lastIndex === appliedTo &&
+      log.lastIndex === appliedTo &&
+      log.isPassed
     );
   }
 
-  /** See decisions.ts. */
-  decide(input: ByteReader, turn: Turn, output: ByteWriter): void {
+  beginDeciding(turn: Turn): void {
+    assert(this.canDecide, 'a range is decided for by its only replica');
     const state = this.state!;
+    this.isDeciding = true;
     if (state.descriptor.pristine) state.change({ pristine: false });
     turn.touch(state.coprocessor);
-    state.coprocessor.mutate(input, turn.writer, output);
   }
 
   storeDecisions(turn: Turn): void {
-    const index = this.raft.propose(0, 0, DECIDED);
-    assert(index === this.appliedTo + 1, 'the only replica leads');
-    this.take();
-    this.write(turn);
+    this.state!.finish(turn);
+    this.log.decide(this.raft.term);
+    this.log.finish(turn.writer);
+  }
+
+  /** The transaction is durable, or has come to nothing: then all is as the engine has it. */
+  endDeciding(isDurable: boolean): void {
+    const { raft, log, host } = this;
+    this.isDeciding = false;
+    if (isDurable) {
+      log.confirmDecision();
+      raft.decided();
+      this.appliedTo = this.compactedTo = log.applied;
+    } else {
+      log.takeDecisionBack();
+      this.state = host.openState(this.rangeId, log);
+    }
+    this.tellChanges();
   }
 
   // -- Turn ----------------------------------------------------------------------------------------------------
@@ -297,7 +320,7 @@ export class Replica {
 
   /** All that was written is durable. */
   settle(): void {
-    const { ready, raft, log, host } = this;
+    const { ready, raft, log } = this;
     if (ready !== undefined) {
       this.ready = undefined;
       raft.durable(ready.number);
@@ -311,6 +334,11 @@ export class Replica {
       raft.compacted(this.compactedTo);
     }
     this.runReads();
+    this.tellChanges();
+  }
+
+  private tellChanges(): void {
+    const { raft, host } = this;
     if (
       this.toldTerm === raft.term &&
       this.toldLeader === raft.leader &&
@@ -420,7 +448,6 @@ export class Replica {
   }
 }
 
-const DECIDED = decidedCommand();
 /** Ten seconds at the default pace. */
 const UNHEARD_TICKS_MAX = 100;
 const CATCH_UP_BYTES = 1024 * 1024;

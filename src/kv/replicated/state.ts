@@ -53,7 +53,6 @@ export class RangeState {
   apply(entry: Entry, turn: Turn, around: Surroundings): number {
     if (entry.kind === ENTRY.EMPTY) return NO_OUTCOME;
     if (entry.kind === ENTRY.CONFIGURATION) return this.applyConfiguration(entry);
-    if (entry.data[0] === COMMAND.DECIDED) return NO_OUTCOME;
     const { session, sequence } = entry;
     const known = this.sessions.look(session, sequence);
     if (known === KNOWN.APPLIED) return OUTCOME.DONE_BEFORE;
@@ -100,5 +99,5 @@ export class RangeState {
 
 /** Whether another store may have it proposed. */
 export function isCommand(data: Uint8Array): boolean {
-  return data.length >= COMMAND_HEAD_BYTES && data[0] !== COMMAND.DECIDED;
+  return data.length >= COMMAND_HEAD_BYTES;
 }

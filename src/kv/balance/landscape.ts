@@ -1,3 +1,4 @@
+import { latin1 } from '../keys.js';
 import type { ReplicaId } from '../raft/configuration.js';
 import type { Boundary } from '../range.js';
 
@@ -94,16 +95,57 @@ export function ledBy(landscape: Landscape, store: number): readonly ReplicaAcco
   return account === undefined ? [] : account.replicas.filter(replica => replica.leads && !replica.changing);
 }
 
-/** Of all accounts of a range, the one of its leader; of two that say so, the one of the later term. */
-export function leaderOf(landscape: Landscape, range: number): Leadership | undefined {
-  let found: Leadership | undefined;
-  for (const account of landscape.stores) {
-    if (!account.alive) continue;
-    const replica = replicaAt(account, range);
-    if (replica?.leads !== true) continue;
-    if (found === undefined || replica.term > found.replica.term) found = { account, replica };
+/** Who leads what: found once for a landscape, since every balancer asks it of every range. */
+export class Leaders {
+  private readonly byRange = new Map<number, Leadership>();
+  private readonly byStart = new Map<string, Leadership[]>();
+  private readonly byEnd = new Map<string, Leadership[]>();
+
+  constructor({ stores }: Landscape) {
+    for (const account of stores) {
+      if (!account.alive) continue;
+      for (const replica of account.replicas) {
+        if (!replica.leads) continue;
+        const known = this.byRange.get(replica.range);
+        if (known === undefined || replica.term > known.replica.term)
+          this.byRange.set(replica.range, { account, replica });
+      }
+    }
+    for (const leadership of this.byRange.values()) {
+      const { start, end } = leadership.replica.boundary;
+      addTo(this.byStart, start, leadership);
+      addTo(this.byEnd, end, leadership);
+    }
   }
-  return found;
+
+  /** Of all accounts of a range, the one of its leader; of two that say so, the one of the later term. */
+  of(range: number): Leadership | undefined {
+    return this.byRange.get(range);
+  }
+
+  /** Those of the ranges that begin at a key. */
+  beginningAt(key: Uint8Array): readonly Leadership[] {
+    return this.byStart.get(latin1(key)) ?? [];
+  }
+
+  endingAt(key: Uint8Array): readonly Leadership[] {
+    return this.byEnd.get(latin1(key)) ?? [];
+  }
+}
+
+function addTo(map: Map<string, Leadership[]>, key: Uint8Array, leadership: Leadership): void {
+  const name = latin1(key);
+  const known = map.get(name);
+  if (known === undefined) map.set(name, [leadership]);
+  else known.push(leadership);
+}
+
+const LEADERS = new WeakMap<Landscape, Leaders>();
+
+export function leadersOf(landscape: Landscape): Leaders {
+  let leaders = LEADERS.get(landscape);
+  if (leaders === undefined) LEADERS.set(landscape, (leaders = new Leaders(landscape)));
+  return leaders;
 }
 
 export interface Leadership {

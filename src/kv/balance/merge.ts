@@ -1,5 +1,5 @@
 import { type Balancer, CONTENT, type Decision, type Sight, sooner } from './balancer.js';
-import { type Leadership, leaderOf, ledBy, MEMBER, type ReplicaAccount, storesOf } from './landscape.js';
+import { type Leadership, leadersOf, ledBy, MEMBER, type ReplicaAccount, storesOf } from './landscape.js';
 
 /**
  * Joins two neighbours that are cold together: the upper one goes into the lower. Its leader first brings it to the lower
@@ -28,16 +28,12 @@ function neighbour(
   { boundary, genesis }: ReplicaAccount,
   side: 'upper' | 'lower',
 ): Leadership | undefined {
-  const service = boundary.start[0];
-  for (const account of landscape.stores)
-    for (const other of account.replicas) {
-      if (!account.alive || !other.leads || other.changing || other.genesis !== genesis) continue;
-      if (other.boundary.start[0] !== service) continue;
-      const [below, above] = side === 'upper' ? [boundary, other.boundary] : [other.boundary, boundary];
-      if (Buffer.compare(below.end, above.start) === 0 && leaderOf(landscape, other.range)?.replica === other)
-        return { account, replica: other };
-    }
-  return undefined;
+  const leaders = leadersOf(landscape);
+  const beside = side === 'upper' ? leaders.beginningAt(boundary.end) : leaders.endingAt(boundary.start);
+  return beside.find(
+    ({ replica }) =>
+      !replica.changing && replica.genesis === genesis && replica.boundary.start[0] === boundary.start[0],
+  );
 }
 
 function intoLower(

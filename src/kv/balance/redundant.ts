@@ -1,5 +1,5 @@
 import { type Balancer, CONTENT, type Decision } from './balancer.js';
-import { accountOf, type Landscape, leaderOf, overlaps, type ReplicaAccount } from './landscape.js';
+import { accountOf, type Landscape, leadersOf, overlaps, type ReplicaAccount } from './landscape.js';
 
 /**
  * Retires this store's replicas that their ranges count no more, and those of ranges that are no more; discards an empty
@@ -21,7 +21,7 @@ export const redundant: Balancer = {
 
 /** The range's leader has members that came later than ours, and we are not among them. */
 function isLeftOut(landscape: Landscape, replica: ReplicaAccount): boolean {
-  const leader = leaderOf(landscape, replica.range)?.replica;
+  const leader = leadersOf(landscape).of(replica.range)?.replica;
   // As long as the leader is changing them, it tells those who leave itself.
   if (leader === undefined || leader.changing || leader.replica === replica.replica) return false;
   return (
@@ -35,7 +35,7 @@ function isLeftOut(landscape: Landscape, replica: ReplicaAccount): boolean {
  * lost its quorum, nobody confirms that it is to go.
  */
 function isLeaderless(landscape: Landscape, { range, leads }: ReplicaAccount): boolean {
-  return !leads && leaderOf(landscape, range) === undefined;
+  return !leads && leadersOf(landscape).of(range) === undefined;
 }
 
 function isEmptyTwin(landscape: Landscape, replica: ReplicaAccount): boolean {

@@ -10,7 +10,7 @@ import type { Command } from './balancer.js';
 import { Board, type Publication } from './board.js';
 import { Governor } from './governor.js';
 import {
-  leaderOf,
+  leadersOf,
   MEMBER,
   type Member,
   type RangeLoad,
@@ -191,7 +191,7 @@ export class Steward {
         store.merge(command.upper, command.range, session, sequence);
         return true;
       case 'retire':
-        store.inquire(command.range, leaderOf(this.board.landscape(), command.range)?.account.store);
+        store.inquire(command.range, leadersOf(this.board.landscape()).of(command.range)?.account.store);
         return true;
       case 'discard':
         return store.discard(command.range);

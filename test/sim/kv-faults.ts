@@ -439,6 +439,9 @@ export function strandEntries(world: KvWorld, forMs: number): void {
 }
 
 /** Nothing is wrong any more. */
+/** Shorter than what a log that keeps a single entry lets a follower fall behind between two operations. */
+const CALM_STATE_MS = 100;
+
 export function heal(world: KvWorld): void {
   world.isCalm = true;
   world.network.heal();

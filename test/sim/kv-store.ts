@@ -214,7 +214,7 @@ export class KvStore implements Process {
     const store = this.world.storeOf(to);
     const copies = this.random.chance(this.world.settings.stateDoubled) ? 2 : 1;
     for (let copy = 0; copy < copies; copy += 1) {
-      const takesMs = this.random.between(0, 1) ** 3 * this.world.settings.stateMsMax;
+      const takesMs = this.random.between(0, 1) ** 3 * this.world.stateMsMax;
       this.world.time.after(takesMs, () => this.#post(store, parcel, PARCEL_BYTES));
     }
     this.world.time.after(STATE_ANSWER_MS, () => {

@@ -76,6 +76,8 @@ export class KvWorld {
   lateness = 0;
   /** Probability that a message with entries is lost, while all small ones pass. */
   appendLoss = 0;
+  /** How long a state is on its way at most; a network that is too slow for states is a fault, which ends in the calm. */
+  stateMsMax: number;
   /** Faults that were planned come no more. */
   isCalm = false;
   /** From when on no operation may remain without an answer. */
@@ -90,6 +92,7 @@ export class KvWorld {
   constructor(seed: number, settings: KvSettings) {
     this.time = new World(seed);
     this.settings = settings;
+    this.stateMsMax = settings.stateMsMax;
     this.random = this.time.random.fork('kv');
     this.network = new Network(this.time);
     this.network.isTraced = settings.isTraced;

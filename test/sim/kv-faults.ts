@@ -438,14 +438,15 @@ export function strandEntries(world: KvWorld, forMs: number): void {
   step();
 }
 
-/** Nothing is wrong any more. */
 /** Shorter than what a log that keeps a single entry lets a follower fall behind between two operations. */
 const CALM_STATE_MS = 100;
 
+/** Nothing is wrong any more. */
 export function heal(world: KvWorld): void {
   world.isCalm = true;
   world.network.heal();
   world.clientLoss = world.lateness = world.appendLoss = 0;
+  world.stateMsMax = Math.min(world.stateMsMax, CALM_STATE_MS);
   world.isWorking = true;
   world.thinkMs = 400;
   for (const store of world.stores) {

@@ -49,3 +49,18 @@ export interface Coprocessor {
 export function wholeService(service: number): Boundary {
   return { start: Uint8Array.of(service), end: Uint8Array.of(service + 1) };
 }
+
+export function covers(outer: Boundary, inner: Boundary): boolean {
+  return Buffer.compare(outer.start, inner.start) <= 0 && Buffer.compare(inner.end, outer.end) <= 0;
+}
+
+export function overlap(one: Boundary, other: Boundary): boolean {
+  return Buffer.compare(one.start, other.end) < 0 && Buffer.compare(other.start, one.end) < 0;
+}
+
+/** The boundary of two that touch; undefined if they do not. */
+export function union(one: Boundary, other: Boundary): Boundary | undefined {
+  if (Buffer.compare(one.end, other.start) === 0) return { start: one.start, end: other.end };
+  if (Buffer.compare(other.end, one.start) === 0) return { start: other.start, end: one.end };
+  return undefined;
+}

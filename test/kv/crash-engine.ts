@@ -25,19 +25,7 @@ export class CrashEngine implements SnapshotEngine {
   write(work: (writer: KvWriter) => void, durable: () => void): void {
     const batch = new WriteBatch();
     this.current.write(
-      writer =>
-        work({
-          get: key => writer.get(key),
-          scan: (start, end, visit, reverse) => writer.scan(start, end, visit, reverse),
-          put: (key, value) => {
-            batch.put(key, value);
-            writer.put(key, value);
-          },
-          remove: key => {
-            batch.remove(key);
-            writer.remove(key);
-          },
-        }),
+      writer => work(recorded(writer, batch)),
       () => undefined,
     );
     this.unflushed.push({ batch, durable });
@@ -77,4 +65,20 @@ function copy(from: MemoryEngine, to: MemoryEngine): void {
       }),
     () => undefined,
   );
+}
+
+/** Writes through, and keeps what is written. */
+export function recorded(writer: KvWriter, batch: WriteBatch): KvWriter {
+  return {
+    get: key => writer.get(key),
+    scan: (start, end, visit, reverse) => writer.scan(start, end, visit, reverse),
+    put: (key, value) => {
+      batch.put(key, value);
+      writer.put(key, value);
+    },
+    remove: key => {
+      batch.remove(key);
+      writer.remove(key);
+    },
+  };
 }

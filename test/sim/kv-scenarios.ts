@@ -31,9 +31,9 @@ import {
   weather,
 } from './kv-faults.js';
 import { type KvSettings, KvWorld } from './kv-world.js';
+import { type Outcome, played } from './played.js';
 import { SeededRandom } from './random.js';
 import { fail, percentile } from './underlay-checkers.js';
-import type { Outcome } from './underlay-scenarios.js';
 import { type Figure, MINUTE_MS } from './underlay-story.js';
 
 export interface KvScenario {
@@ -222,18 +222,7 @@ export function playKv(scenario: KvScenario, play: KvPlay, follow?: (line: strin
   const drawn = settingsOf(play);
   const world = new KvWorld(play.seed, scenario.adjust?.(drawn) ?? drawn);
   world.time.trace.follow = follow;
-  const outcome = (figures: readonly Figure[], failure: string | undefined): Outcome => ({
-    figures,
-    failure,
-    trace: () => world.time.trace.lines(),
-    virtualMs: world.time.nowMs,
-  });
-  try {
-    return outcome(live(world, scenario), undefined);
-  } catch (error) {
-    const isCheck = error instanceof Error && error.name === 'CheckFailure';
-    return outcome([], isCheck ? error.message : error instanceof Error ? error.stack : String(error));
-  }
+  return played(world.time, () => live(world, scenario));
 }
 
 function live(world: KvWorld, scenario: KvScenario): readonly Figure[] {

@@ -1,9 +1,10 @@
 import type { Overlay } from '../../src/overlay/overlay.js';
 import { AGENTS } from './overlay-rider.js';
 import { Riders } from './overlay-riders.js';
+import { type Outcome, played } from './played.js';
 import { fail, percentile } from './underlay-checkers.js';
 import type { SimHost } from './underlay-host.js';
-import { type Outcome, SCENARIOS } from './underlay-scenarios.js';
+import { SCENARIOS } from './underlay-scenarios.js';
 import {
   type Figure,
   joinMaxMs,
@@ -65,19 +66,10 @@ export function playOverlay(
   const cluster = new Cluster({ ...settings, upper: riders });
   riders.ride(cluster);
   cluster.world.trace.follow = follow;
-  const outcome = (figures: readonly Figure[], failure: string | undefined): Outcome => ({
-    figures,
-    failure,
-    trace: () => cluster.world.trace.lines(),
-    virtualMs: cluster.world.nowMs,
-  });
-  try {
+  return played(cluster.world, () => {
     const figures = scenario.play(cluster, riders);
-    return outcome([...figures, ...end(cluster, riders)], undefined);
-  } catch (error) {
-    const isCheck = error instanceof Error && error.name === 'CheckFailure';
-    return outcome([], isCheck ? error.message : error instanceof Error ? error.stack : String(error));
-  }
+    return [...figures, ...end(cluster, riders)];
+  });
 }
 
 function end(cluster: Cluster, riders: Riders): Figure[] {

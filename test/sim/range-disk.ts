@@ -1,6 +1,7 @@
 import type { EngineSnapshot, EntryVisitor, KvWriter, SnapshotEngine } from '../../src/kv/engine.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { WriteBatch } from '../../src/kv/write-batch.js';
+import { recorded } from '../kv/crash-engine.js';
 import { type DiskSettings, GOOD_DISK } from './kv-disk.js';
 import type { SeededRandom } from './random.js';
 import type { World } from './world.js';
@@ -73,19 +74,7 @@ class DiskEngine implements SnapshotEngine {
   write(work: (writer: KvWriter) => void, durable: () => void): void {
     const batch = new WriteBatch();
     this.#current.write(
-      writer =>
-        work({
-          get: key => writer.get(key),
-          scan: (start, end, visit, reverse) => writer.scan(start, end, visit, reverse),
-          put: (key, value) => {
-            batch.put(key, value);
-            writer.put(key, value);
-          },
-          remove: key => {
-            batch.remove(key);
-            writer.remove(key);
-          },
-        }),
+      writer => work(recorded(writer, batch)),
       () => undefined,
     );
     this.#pending.push({ batch, durable });

@@ -1,12 +1,12 @@
 import { randomU53 } from '../../src/kv/replicated/identity.js';
 import { GOOD_DISK } from './kv-disk.js';
 import { LAN } from './network.js';
+import { type Outcome, played } from './played.js';
 import { SeededRandom } from './random.js';
 import type { RangeStoreNode } from './range-store.js';
 import { registerKey } from './range-store.js';
 import { BUSY_RULES, type RangeSettings, RangeWorld } from './range-world.js';
 import { fail, percentile } from './underlay-checkers.js';
-import type { Outcome } from './underlay-scenarios.js';
 import { type Figure, MINUTE_MS } from './underlay-story.js';
 
 type Fault = (world: RangeWorld, forMs: number) => void;
@@ -228,18 +228,7 @@ export function playRanges(
 ): Outcome {
   const world = new RangeWorld(play.seed, settingsOf(play));
   world.time.trace.follow = follow;
-  const outcome = (figures: readonly Figure[], failure: string | undefined): Outcome => ({
-    figures,
-    failure,
-    trace: () => world.time.trace.lines(),
-    virtualMs: world.time.nowMs,
-  });
-  try {
-    return outcome(live(world, scenario), undefined);
-  } catch (error) {
-    const isCheck = error instanceof Error && error.name === 'CheckFailure';
-    return outcome([], isCheck ? error.message : error instanceof Error ? error.stack : String(error));
-  }
+  return played(world.time, () => live(world, scenario));
 }
 
 function live(world: RangeWorld, scenario: RangeScenario): readonly Figure[] {

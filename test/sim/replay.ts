@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { Outcome } from './underlay-scenarios.js';
+import type { Outcome } from './played.js';
 
 const TRACE_LINES_SHOWN = 100;
 

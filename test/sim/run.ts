@@ -7,8 +7,9 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { huntAll } from './kv-mutants.js';
 import { KV_SCENARIOS, playKv } from './kv-scenarios.js';
 import { OVERLAY_SCENARIOS, playOverlay } from './overlay-scenarios.js';
+import type { Outcome } from './played.js';
 import { playRanges, RANGE_SCENARIOS } from './range-scenarios.js';
-import { type Outcome, play, SCENARIOS } from './underlay-scenarios.js';
+import { play, SCENARIOS } from './underlay-scenarios.js';
 import { table, tablePlays } from './underlay-table.js';
 import type { ClusterSettings } from './underlay-world.js';
 

@@ -1,9 +1,10 @@
+import { type Outcome, played } from './played.js';
 import { CALM_STORIES } from './underlay-calm.js';
 import { CHAOS_STORIES } from './underlay-chaos.js';
 import { fail } from './underlay-checkers.js';
 import { CUT_STORIES } from './underlay-cuts.js';
 import { FAILURE_STORIES } from './underlay-failures.js';
-import { type Figure, MINUTE_MS, quietBytesMax, type Scenario } from './underlay-story.js';
+import { MINUTE_MS, quietBytesMax, type Scenario } from './underlay-story.js';
 import { Cluster, type ClusterSettings } from './underlay-world.js';
 
 export const SCENARIOS: readonly Scenario[] = [
@@ -13,14 +14,6 @@ export const SCENARIOS: readonly Scenario[] = [
   ...CHAOS_STORIES,
 ];
 
-export interface Outcome {
-  readonly figures: readonly Figure[];
-  /** Why it failed, in words; undefined when all holds. */
-  readonly failure: string | undefined;
-  readonly trace: () => readonly string[];
-  readonly virtualMs: number;
-}
-
 /** Plays one scenario to its end or its first failure, be it of a checker or an assertion in the machine. */
 export function play(
   scenario: Scenario,
@@ -29,24 +22,11 @@ export function play(
 ): Outcome {
   const cluster = new Cluster(settings);
   cluster.world.trace.follow = follow;
-  const outcome = (figures: readonly Figure[], failure: string | undefined): Outcome => ({
-    figures,
-    failure,
-    trace: () => cluster.world.trace.lines(),
-    virtualMs: cluster.world.nowMs,
-  });
-  try {
+  return played(cluster.world, () => {
     const figures = scenario.play(cluster);
     checkEnd(cluster);
-    return outcome(figures, undefined);
-  } catch (error) {
-    const words = error instanceof Error && error.name === 'CheckFailure' ? error.message : stackOf(error);
-    return outcome([], words);
-  }
-}
-
-function stackOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return figures;
+  });
 }
 
 /** Entries of one list of one machine: what grows with the hosts that ever lived, and room for what is constant. */

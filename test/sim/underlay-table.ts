@@ -1,4 +1,5 @@
-import { type Outcome, play, SCENARIOS } from './underlay-scenarios.js';
+import type { Outcome } from './played.js';
+import { play, SCENARIOS } from './underlay-scenarios.js';
 import type { Figure, Scenario } from './underlay-story.js';
 
 interface Row {

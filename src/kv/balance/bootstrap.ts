@@ -1,5 +1,6 @@
+import { overlap } from '../range.js';
 import { type Balancer, CONTENT, type Decision, sooner } from './balancer.js';
-import { accountOf, overlaps } from './landscape.js';
+import { accountOf } from './landscape.js';
 
 /**
  * Makes the first range of a service where no store, alive or lost, has any of it. One store does it: the living one of
@@ -15,7 +16,7 @@ export const bootstrap: Balancer = {
     let decision: Decision = CONTENT;
     for (const boundary of services) {
       const isThere = landscape.stores.some(({ replicas }) =>
-        replicas.some(replica => overlaps(replica.boundary, boundary)),
+        replicas.some(replica => overlap(replica.boundary, boundary)),
       );
       if (isThere) continue;
       if (nowMs >= dueMs) return { kind: 'bootstrap', boundary };

@@ -153,10 +153,6 @@ export interface Leadership {
   readonly replica: ReplicaAccount;
 }
 
-export function overlaps(one: Boundary, other: Boundary): boolean {
-  return Buffer.compare(one.start, other.end) < 0 && Buffer.compare(other.start, one.end) < 0;
-}
-
 /** Stores that may be given a replica. */
 export function eligible(landscape: Landscape): readonly StoreAccount[] {
   return landscape.stores.filter(account => account.alive && !account.draining);

@@ -1,5 +1,6 @@
+import { overlap } from '../range.js';
 import { type Balancer, CONTENT, type Decision } from './balancer.js';
-import { accountOf, type Landscape, leadersOf, overlaps, type ReplicaAccount } from './landscape.js';
+import { accountOf, type Landscape, leadersOf, type ReplicaAccount } from './landscape.js';
 
 /**
  * Retires this store's replicas that their ranges count no more, and those of ranges that are no more; discards an empty
@@ -48,7 +49,7 @@ function isEmptyTwin(landscape: Landscape, replica: ReplicaAccount): boolean {
         other =>
           other.leads &&
           other.genesis !== replica.genesis &&
-          overlaps(other.boundary, replica.boundary) &&
+          overlap(other.boundary, replica.boundary) &&
           (!other.pristine || other.genesis < replica.genesis),
       ),
   );

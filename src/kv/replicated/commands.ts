@@ -1,6 +1,7 @@
 import { type ByteReader, ByteWriter } from '../../base/bytes.js';
 import { copyOf } from '../keys.js';
-import { type Descriptor, type Merging, storesOf, union } from './descriptor.js';
+import { union } from '../range.js';
+import { type Descriptor, type Merging, storesOf } from './descriptor.js';
 
 /** What an entry of a range asks for. The first byte of its data; the epoch follows, then the body. */
 export const COMMAND = {

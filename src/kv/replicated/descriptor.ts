@@ -119,25 +119,6 @@ export function storesOf({ members }: Pick<Descriptor, 'members'>): string {
     .join();
 }
 
-export function contains({ start, end }: Boundary, key: Uint8Array): boolean {
-  return Buffer.compare(start, key) <= 0 && Buffer.compare(key, end) < 0;
-}
-
-export function covers(outer: Boundary, inner: Boundary): boolean {
-  return Buffer.compare(outer.start, inner.start) <= 0 && Buffer.compare(inner.end, outer.end) <= 0;
-}
-
-export function overlap(one: Boundary, other: Boundary): boolean {
-  return Buffer.compare(one.start, other.end) < 0 && Buffer.compare(other.start, one.end) < 0;
-}
-
-/** The boundary of two that touch; undefined if they do not. */
-export function union(one: Boundary, other: Boundary): Boundary | undefined {
-  if (Buffer.compare(one.end, other.start) === 0) return { start: one.start, end: other.end };
-  if (Buffer.compare(other.end, one.start) === 0) return { start: other.start, end: one.end };
-  return undefined;
-}
-
 export function writeDescriptor(writer: ByteWriter, descriptor: Descriptor): ByteWriter {
   const { id, genesis, service, epoch, boundary, members, membersAt, merging, absorbed } = descriptor;
   writer.u8(BOOKS_VERSION).u53(id).u53(genesis).u8(service).u53(epoch);

@@ -1,8 +1,8 @@
 import { ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { KvReader, KvWriter } from '../engine.js';
 import { BOOK_RANGE_AT, bookKey, bookSpan, copyOf, readOrdered53 } from '../keys.js';
+import { overlap } from '../range.js';
 import { BOOK, BOOKS_VERSION } from './books.js';
-import { overlap } from './descriptor.js';
 import { readVersion } from './log-records.js';
 import { removeSome, type Span } from './spans.js';
 

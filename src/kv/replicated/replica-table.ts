@@ -4,14 +4,13 @@ import type { Engine, KvWriter } from '../engine.js';
 import { BOOK_RANGE_AT, bookKey, bookSpan, copyOf, readOrdered53 } from '../keys.js';
 import type { Configuration, ReplicaId } from '../raft/configuration.js';
 import type { HardState } from '../raft/ready.js';
-import type { Coprocessor } from '../range.js';
+import { type Coprocessor, overlap } from '../range.js';
 import { BOOK, BOOKS_VERSION } from './books.js';
 import {
   type Descriptor,
   descriptorFault,
   getDescriptor,
   memberOf,
-  overlap,
   putDescriptor,
   wantedConfiguration,
 } from './descriptor.js';

@@ -1,6 +1,7 @@
 import type { ByteReader } from '../../base/bytes.js';
 import { copyOf } from '../keys.js';
 import type { Configuration } from '../raft/configuration.js';
+import { union } from '../range.js';
 import { COMMAND, OUTCOME, type Place, readKey, readPlaces } from './commands.js';
 import {
   ABSORBED_MAX,
@@ -11,7 +12,6 @@ import {
   ROLE,
   sameConfiguration,
   storesOf,
-  union,
   wantedConfiguration,
 } from './descriptor.js';
 import { localSpan } from './spans.js';

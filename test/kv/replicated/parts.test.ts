@@ -4,12 +4,12 @@ import { ByteReader, ByteWriter } from '../../../src/base/bytes.js';
 import { ShoalError } from '../../../src/base/errors.js';
 import { bookKey, localKey } from '../../../src/kv/keys.js';
 import { MemoryEngine } from '../../../src/kv/memory-engine.js';
+import { union } from '../../../src/kv/range.js';
 import { BOOK } from '../../../src/kv/replicated/books.js';
 import {
   type Descriptor,
   descriptorFault,
   readDescriptor,
-  union,
   writeDescriptor,
 } from '../../../src/kv/replicated/descriptor.js';
 import { openIdentity } from '../../../src/kv/replicated/identity.js';

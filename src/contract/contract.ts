@@ -23,6 +23,7 @@
  * | INBOX_ATTACH … | mqtt → inbox | see contract/inbox.ts | |
  * | RETAIN_SET, RETAIN_SCAN | mqtt → retain | see contract/retain.ts | |
  * | DICT_CLAIM, DICT_RELEASE | mqtt → main | see contract/session-dict.ts | |
+ * | KV_OPEN … | main ↔ stores | see contract/kv-relay.ts | |
  */
 export const OP = {
   REPLY: 1,
@@ -63,6 +64,17 @@ export const OP = {
   SHARD_SHARED: 61,
   /** main → mqtt: publish this as the broker itself: tenant, Message. No reply. */
   SHARD_ANNOUNCE: 62,
+
+  KV_OPEN: 70,
+  KV_STANDING: 71,
+  KV_HEARD: 72,
+  KV_PUBLISH: 73,
+  KV_FRAME: 74,
+  KV_CALL: 75,
+  KV_CALL_EVENT: 76,
+  KV_ANSWERS: 77,
+  KV_CALLER: 78,
+  KV_STEER: 79,
 } as const;
 
 /** First byte of every reply body. */

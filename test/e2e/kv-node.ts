@@ -7,7 +7,8 @@ import { HistoryWriter } from './kv-history.js';
 import { KvLoad } from './kv-load.js';
 import { KvMember } from './kv-member.js';
 import { Registers, WHOLE } from './kv-registers.js';
-import type { KvCommandName, KvCommands, KvLine, KvSettings } from './kv-words.js';
+import type { KvCommandName, KvCommands, KvSettings } from './kv-words.js';
+import type { Line } from './told-process.js';
 
 type Answers = {
   readonly [K in KvCommandName]: (
@@ -43,7 +44,7 @@ const answers: Answers = {
   },
 };
 
-function write(line: KvLine): void {
+function write(line: Line): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 

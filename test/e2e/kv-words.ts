@@ -48,6 +48,3 @@ export interface KvCommands {
 }
 
 export type KvCommandName = keyof KvCommands;
-
-/** What the process writes: it is up, or it answers a command. */
-export type KvLine = { readonly ready: true } | { readonly answer: number; readonly value: unknown };

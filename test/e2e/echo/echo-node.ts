@@ -15,8 +15,9 @@ import type { Reply } from '../../../src/rpc/handler.js';
 import { UnderlayDriver } from '../../../src/underlay/io/driver.js';
 import { DEFAULT_TIMING } from '../../../src/underlay/timing.js';
 import { type HostEvent, Underlay } from '../../../src/underlay/underlay.js';
+import type { Line } from '../told-process.js';
 import { Load } from './echo-load.js';
-import { type CommandName, type Commands, type EchoSettings, echo, type Line } from './echo-service.js';
+import { type CommandName, type Commands, type EchoSettings, echo, type Told } from './echo-service.js';
 
 const VERSION = '0.0.0';
 /** A handler takes its time, so that there is always something under way when a server dies. */
@@ -33,7 +34,7 @@ function say(fields: object, message: string): void {
   process.stderr.write(`${message} ${JSON.stringify(fields)}\n`);
 }
 
-function write(line: Line): void {
+function write(line: Line<Told>): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 

@@ -91,9 +91,3 @@ export interface Told {
   /** Wall clock, which is the same for all processes of a machine. */
   readonly atMs: number;
 }
-
-/** What the process writes: it is up, the underlay has news, or it answers a command. */
-export type Line =
-  | { readonly ready: true }
-  | { readonly told: Told }
-  | { readonly answer: number; readonly value: unknown };

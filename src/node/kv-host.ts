@@ -114,7 +114,7 @@ export class KvHost implements Closable, StoreHandler {
     this.steward = new Steward({
       store: this.store,
       env,
-      account: { host: self, name, cores, draining: false },
+      account: { host: self, name, cores, draining: false, services: services.map(({ start }) => start[0]!) },
       services,
       loadOf: range => ({ ...options.sizeOf(range), ...this.meter.of(range) }),
       publish: changes => {

@@ -152,7 +152,13 @@ export class RangeStoreNode implements Process {
     this.steward = new Steward({
       store: this.store,
       env,
-      account: { host: this.gossip.host, name: node.label, cores: 4, draining: false },
+      account: {
+        host: this.gossip.host,
+        name: node.label,
+        cores: 4,
+        draining: false,
+        services: [WHOLE.start[0]!],
+      },
       services: [WHOLE],
       loadOf: range => this.#loadOf(range),
       publish: changes => {

@@ -20,12 +20,15 @@ export interface PublishedStore {
   readonly name: string;
   readonly cores: number;
   readonly draining: boolean;
+  /** Services of which it takes ranges (SERVICE in keys.ts). */
+  readonly services: readonly number[];
 }
 
 /** Of a boundary or a split key. */
 export const BOUNDARY_BYTES_MAX = 4096;
 export const MEMBERS_MAX = 64;
 const NAME_LENGTH_MAX = 128;
+const SERVICES_MAX = 32;
 /** Below what an entry of a shared map takes. */
 export const ACCOUNT_BYTES_MAX = 16_384;
 
@@ -61,6 +64,7 @@ const replicas = table<PublishedReplica>({
       genesis: found.genesis(),
       pristine: found.pristine(),
       changing: found.changing(),
+      sole: found.sole(),
       load: {
         bytes: found.bytes(),
         writesPerSecond: found.writesPerSecond(),
@@ -103,12 +107,15 @@ function writeReplica(builder: MessageBuilder, account: PublishedReplica, parts:
   ReplicaRecord.addFanOut(builder, load.fanOut);
   ReplicaRecord.addSplitKey(builder, parts.splitKey);
   ReplicaRecord.addEpochSinceMs(builder, load.epochSinceMs);
+  ReplicaRecord.addSole(builder, account.sole);
   return ReplicaRecord.endReplicaRecord(builder);
 }
 
 const stores = table<PublishedStore>({
-  write(builder, { host, name, cores, draining }) {
-    return StoreRecord.createStoreRecord(builder, host, builder.createString(name), cores, draining);
+  write(builder, { host, name, cores, draining, services }) {
+    const words = builder.createString(name);
+    const taken = StoreRecord.createServicesVector(builder, services as number[]);
+    return StoreRecord.createStoreRecord(builder, host, words, cores, draining, taken);
   },
   read(buffer) {
     const found = StoreRecord.getRootAsStoreRecord(buffer);
@@ -117,6 +124,7 @@ const stores = table<PublishedStore>({
       name: found.name() ?? '',
       cores: found.cores(),
       draining: found.draining(),
+      services: [...bytesOf(found.servicesArray())],
     };
     return isStore(store) ? store : undefined;
   },
@@ -175,8 +183,15 @@ function memberOf(found: RangeMember | null): Member {
   return { replica: found?.replica() ?? 0, store: found?.store() ?? 0, role: found?.role() ?? -1 };
 }
 
-function isStore({ host, name, cores }: PublishedStore): boolean {
-  return isId(host) && name.length <= NAME_LENGTH_MAX && Number.isSafeInteger(cores) && cores > 0;
+function isStore({ host, name, cores, services }: PublishedStore): boolean {
+  return (
+    isId(host) &&
+    name.length <= NAME_LENGTH_MAX &&
+    Number.isSafeInteger(cores) &&
+    cores > 0 &&
+    services.length <= SERVICES_MAX &&
+    services.every(service => isCount(service) && service <= 0xff)
+  );
 }
 
 function isReplica(account: PublishedReplica): boolean {

@@ -133,6 +133,8 @@ export class Board {
       sinceMs: known.sinceMs,
       draining: store?.draining ?? false,
       cores: store?.cores ?? 1,
+      name: store?.name ?? '',
+      services: store?.services ?? [],
       replicas: isSelf ? this.own : [...known.replicas.values()].sort((a, b) => a.range - b.range),
     };
   }

@@ -1,6 +1,7 @@
 import type { Balancer, Command, Sight } from './balancer.js';
 import { bootstrap } from './bootstrap.js';
 import { deadReplica } from './dead-replica.js';
+import { sharedOf } from './landscape.js';
 import { leaderSpread } from './leader-spread.js';
 import { merge } from './merge.js';
 import { placement } from './placement.js';
@@ -34,7 +35,8 @@ export interface BalancerState {
 }
 
 /**
- * Asks the balancers in turn and has one command under way at a time. After a command it lets the news of it come
+ * Asks the balancers in turn and has one command under way at a time. They never see the ranges that stores have for
+ * themselves. After a command it lets the news of it come
  * round (`PAUSE_MS`) before it looks again; a balancer whose command failed rests, twice as long each time.
  */
 export class Governor {
@@ -62,9 +64,10 @@ export class Governor {
   }
 
   /** The command to carry out now, if there is one. {@link finished} must follow before there is another. */
-  decide(sight: Sight): Command | undefined {
-    const { nowMs } = sight;
+  decide(seen: Sight): Command | undefined {
+    const { nowMs } = seen;
     if (this.under !== undefined || nowMs < this.restingUntilMs) return undefined;
+    const sight = { ...seen, landscape: sharedOf(seen.landscape) };
     this.nextMs = nowMs + LOOK_MS;
     for (const desk of this.desks) {
       if (!desk.running) continue;

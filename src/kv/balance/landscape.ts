@@ -19,6 +19,10 @@ export interface StoreAccount {
   /** Takes no new replicas and leads nothing if it can help it: it is about to leave. */
   readonly draining: boolean;
   readonly cores: number;
+  /** How people call it; empty while its own entry is not known. */
+  readonly name: string;
+  /** Of which it takes ranges (SERVICE in keys.ts). */
+  readonly services: readonly number[];
   /** In the order of the range ids. */
   readonly replicas: readonly ReplicaAccount[];
 }
@@ -41,6 +45,8 @@ export interface ReplicaAccount {
   readonly pristine: boolean;
   /** A configuration change, split, merge or transfer is under way. */
   readonly changing: boolean;
+  /** The store's own range, which no other store takes part in: its id and its keys are unique in that store alone. */
+  readonly sole: boolean;
   readonly load: RangeLoad;
   /** Known by the leader only: followers that do not answer it, and since when. */
   readonly silent: readonly Silence[];
@@ -153,9 +159,33 @@ export interface Leadership {
   readonly replica: ReplicaAccount;
 }
 
-/** Stores that may be given a replica. */
-export function eligible(landscape: Landscape): readonly StoreAccount[] {
-  return landscape.stores.filter(account => account.alive && !account.draining);
+/** Stores that may be given a replica of a range of `service`. */
+export function eligible(landscape: Landscape, service: number): readonly StoreAccount[] {
+  return landscape.stores.filter(
+    ({ alive, draining, services }) => alive && !draining && services.includes(service),
+  );
+}
+
+export function serviceOf({ boundary }: Pick<ReplicaAccount, 'boundary'>): number {
+  return boundary.start[0]!;
+}
+
+const SHARED = new WeakMap<Landscape, Landscape>();
+
+/** The same without the ranges that stores have for themselves: those must not be told by their ids or keys. */
+export function sharedOf(landscape: Landscape): Landscape {
+  let shared = SHARED.get(landscape);
+  if (shared === undefined) SHARED.set(landscape, (shared = withoutSole(landscape)));
+  return shared;
+}
+
+function withoutSole(landscape: Landscape): Landscape {
+  if (!landscape.stores.some(({ replicas }) => replicas.some(({ sole }) => sole))) return landscape;
+  const stores = landscape.stores.map(account => ({
+    ...account,
+    replicas: account.replicas.filter(({ sole }) => !sole),
+  }));
+  return { stores };
 }
 
 /** The stores of the members in one role, in order. */

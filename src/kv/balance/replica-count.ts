@@ -7,6 +7,7 @@ import {
   MEMBER,
   type ReplicaAccount,
   type StoreAccount,
+  serviceOf,
   storesOf,
 } from './landscape.js';
 
@@ -19,9 +20,12 @@ export const replicaCount: Balancer = {
   name: 'replica-count',
   decide(sight): Decision {
     const { self, landscape, rules, nowMs } = sight;
-    const candidates = byCost(sight);
+    const byService = new Map<number, readonly number[]>();
     let decision: Decision = CONTENT;
     for (const replica of ledBy(landscape, self)) {
+      const service = serviceOf(replica);
+      const candidates = byService.get(service) ?? byCost(sight, service);
+      byService.set(service, candidates);
       const voters = votersWanted(sight, replica, candidates);
       const learners = learnersWanted(sight, replica, voters, candidates);
       const { range, members, membersAt } = replica;
@@ -42,9 +46,9 @@ export const replicaCount: Balancer = {
 };
 
 /** Stores that may take a replica, the least burdened first. */
-function byCost({ landscape }: Sight): readonly number[] {
+function byCost({ landscape }: Sight, service: number): readonly number[] {
   const burden = costs(landscape);
-  return eligible(landscape)
+  return eligible(landscape, service)
     .map(({ store }) => store)
     .sort((a, b) => (burden.get(a) ?? 0) - (burden.get(b) ?? 0) || a - b);
 }

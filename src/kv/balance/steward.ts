@@ -16,6 +16,7 @@ import {
   type RangeLoad,
   type ReplicaAccount,
   type Silence,
+  sharedOf,
 } from './landscape.js';
 import { DEFAULT_RULES, type Rules } from './rules.js';
 
@@ -27,6 +28,8 @@ export interface StewardOptions {
   readonly services: readonly Boundary[];
   /** What is known of a range's load here; `epochSinceMs` is filled in. */
   loadOf(range: number): Omit<RangeLoad, 'epochSinceMs'>;
+  /** Whether a range is the store's own; none is if this is not given. */
+  isSole?(range: number): boolean;
   /** The shared map is to be changed so. */
   publish(changes: readonly Publication[]): void;
 }
@@ -119,6 +122,7 @@ export class Steward {
       term: replica.raft.term,
       members: membersOf(descriptor),
       changing: changing || merging !== undefined,
+      sole: this.options.isSole?.(range) ?? false,
       load: { ...this.options.loadOf(range), epochSinceMs: sinceMs },
       silent: leads ? this.silentOf(replica, nowMs) : [],
     };
@@ -191,7 +195,10 @@ export class Steward {
         store.merge(command.upper, command.range, session, sequence);
         return true;
       case 'retire':
-        store.inquire(command.range, leadersOf(this.board.landscape()).of(command.range)?.account.store);
+        store.inquire(
+          command.range,
+          leadersOf(sharedOf(this.board.landscape())).of(command.range)?.account.store,
+        );
         return true;
       case 'discard':
         return store.discard(command.range);

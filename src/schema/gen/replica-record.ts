@@ -148,8 +148,13 @@ epochSinceMs():number {
   return offset ? this.bb!.readFloat64(this.bb_pos + offset) : 0.0;
 }
 
+sole():boolean {
+  const offset = this.bb!.__offset(this.bb_pos, 40);
+  return offset ? !!this.bb!.readInt8(this.bb_pos + offset) : false;
+}
+
 static startReplicaRecord(builder:flatbuffers.Builder) {
-  builder.startObject(18);
+  builder.startObject(19);
 }
 
 static addEpoch(builder:flatbuffers.Builder, epoch:number) {
@@ -272,12 +277,16 @@ static addEpochSinceMs(builder:flatbuffers.Builder, epochSinceMs:number) {
   builder.addFieldFloat64(17, epochSinceMs, 0.0);
 }
 
+static addSole(builder:flatbuffers.Builder, sole:boolean) {
+  builder.addFieldInt8(18, +sole, +false);
+}
+
 static endReplicaRecord(builder:flatbuffers.Builder):flatbuffers.Offset {
   const offset = builder.endObject();
   return offset;
 }
 
-static createReplicaRecord(builder:flatbuffers.Builder, epoch:number, startOffset:flatbuffers.Offset, endOffset:flatbuffers.Offset, replica:number, leads:boolean, term:number, membersOffset:flatbuffers.Offset, membersAt:number, genesis:number, pristine:boolean, changing:boolean, bytes:number, writesPerSecond:number, queriesPerSecond:number, queryMicros:number, fanOut:number, splitKeyOffset:flatbuffers.Offset, epochSinceMs:number):flatbuffers.Offset {
+static createReplicaRecord(builder:flatbuffers.Builder, epoch:number, startOffset:flatbuffers.Offset, endOffset:flatbuffers.Offset, replica:number, leads:boolean, term:number, membersOffset:flatbuffers.Offset, membersAt:number, genesis:number, pristine:boolean, changing:boolean, bytes:number, writesPerSecond:number, queriesPerSecond:number, queryMicros:number, fanOut:number, splitKeyOffset:flatbuffers.Offset, epochSinceMs:number, sole:boolean):flatbuffers.Offset {
   ReplicaRecord.startReplicaRecord(builder);
   ReplicaRecord.addEpoch(builder, epoch);
   ReplicaRecord.addStart(builder, startOffset);
@@ -297,6 +306,7 @@ static createReplicaRecord(builder:flatbuffers.Builder, epoch:number, startOffse
   ReplicaRecord.addFanOut(builder, fanOut);
   ReplicaRecord.addSplitKey(builder, splitKeyOffset);
   ReplicaRecord.addEpochSinceMs(builder, epochSinceMs);
+  ReplicaRecord.addSole(builder, sole);
   return ReplicaRecord.endReplicaRecord(builder);
 }
 }

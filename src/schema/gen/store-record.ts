@@ -44,8 +44,23 @@ draining():boolean {
   return offset ? !!this.bb!.readInt8(this.bb_pos + offset) : false;
 }
 
+services(index: number):number|null {
+  const offset = this.bb!.__offset(this.bb_pos, 12);
+  return offset ? this.bb!.readUint8(this.bb!.__vector(this.bb_pos + offset) + index) : 0;
+}
+
+servicesLength():number {
+  const offset = this.bb!.__offset(this.bb_pos, 12);
+  return offset ? this.bb!.__vector_len(this.bb_pos + offset) : 0;
+}
+
+servicesArray():Uint8Array|null {
+  const offset = this.bb!.__offset(this.bb_pos, 12);
+  return offset ? new Uint8Array(this.bb!.bytes().buffer, this.bb!.bytes().byteOffset + this.bb!.__vector(this.bb_pos + offset), this.bb!.__vector_len(this.bb_pos + offset)) : null;
+}
+
 static startStoreRecord(builder:flatbuffers.Builder) {
-  builder.startObject(4);
+  builder.startObject(5);
 }
 
 static addHost(builder:flatbuffers.Builder, host:number) {
@@ -64,6 +79,22 @@ static addDraining(builder:flatbuffers.Builder, draining:boolean) {
   builder.addFieldInt8(3, +draining, +false);
 }
 
+static addServices(builder:flatbuffers.Builder, servicesOffset:flatbuffers.Offset) {
+  builder.addFieldOffset(4, servicesOffset, 0);
+}
+
+static createServicesVector(builder:flatbuffers.Builder, data:number[]|Uint8Array):flatbuffers.Offset {
+  builder.startVector(1, data.length, 1);
+  for (let i = data.length - 1; i >= 0; i--) {
+    builder.addInt8(data[i]!);
+  }
+  return builder.endVector();
+}
+
+static startServicesVector(builder:flatbuffers.Builder, numElems:number) {
+  builder.startVector(1, numElems, 1);
+}
+
 static endStoreRecord(builder:flatbuffers.Builder):flatbuffers.Offset {
   const offset = builder.endObject();
   return offset;
@@ -77,12 +108,13 @@ static finishSizePrefixedStoreRecordBuffer(builder:flatbuffers.Builder, offset:f
   builder.finish(offset, undefined, true);
 }
 
-static createStoreRecord(builder:flatbuffers.Builder, host:number, nameOffset:flatbuffers.Offset, cores:number, draining:boolean):flatbuffers.Offset {
+static createStoreRecord(builder:flatbuffers.Builder, host:number, nameOffset:flatbuffers.Offset, cores:number, draining:boolean, servicesOffset:flatbuffers.Offset):flatbuffers.Offset {
   StoreRecord.startStoreRecord(builder);
   StoreRecord.addHost(builder, host);
   StoreRecord.addName(builder, nameOffset);
   StoreRecord.addCores(builder, cores);
   StoreRecord.addDraining(builder, draining);
+  StoreRecord.addServices(builder, servicesOffset);
   return StoreRecord.endStoreRecord(builder);
 }
 }

@@ -36,6 +36,7 @@ const replica: fc.Arbitrary<PublishedReplica> = fc.record({
   genesis: id,
   pristine: fc.boolean(),
   changing: fc.boolean(),
+  sole: fc.boolean(),
   load: fc.record({
     bytes: figure,
     writesPerSecond: figure,
@@ -52,6 +53,7 @@ const store: fc.Arbitrary<PublishedStore> = fc.record({
   name: fc.string({ maxLength: 40, unit: 'binary' }),
   cores: fc.integer({ min: 1, max: 1024 }),
   draining: fc.boolean(),
+  services: fc.array(fc.integer({ min: 0, max: 255 }), { maxLength: 32 }),
 });
 
 function damaged<T>(values: fc.Arbitrary<T>, encode: (value: T) => Uint8Array): fc.Arbitrary<Uint8Array> {
@@ -99,13 +101,14 @@ describe('accounts', () => {
   it('of the next release are read without their new fields', () => {
     const builder = new MessageBuilder(64);
     const [name, zone] = [builder.createString('n1'), builder.createString('north')];
-    builder.startObject(5);
+    builder.startObject(6);
     StoreRecord.addHost(builder, 5);
     StoreRecord.addName(builder, name);
     StoreRecord.addCores(builder, 4);
-    builder.addFieldOffset(4, zone, 0);
+    builder.addFieldOffset(5, zone, 0);
     builder.finish(builder.endObject());
-    expect(decodeStore(builder.asUint8Array())).toEqual({ host: 5, name: 'n1', cores: 4, draining: false });
+    const read = { host: 5, name: 'n1', cores: 4, draining: false, services: [] };
+    expect(decodeStore(builder.asUint8Array())).toEqual(read);
   });
 
   it('have keys that name store and range', () => {

@@ -28,6 +28,13 @@ describe('bootstrap', () => {
     expect(model.ranges.every(({ members }) => members.length === 3)).toBe(true);
   });
 
+  it('is left to a store that takes ranges of the service', () => {
+    const model = new Model(3);
+    model.servicesOf.set(1, []);
+    model.settle();
+    expect(model.ranges.map(({ members }) => members.map(({ store }) => store))).toEqual([[2]]);
+  });
+
   it('waits for the data of a store that is lost', () => {
     const model = new Model(3);
     model.addRange('a', 'b', [3]);

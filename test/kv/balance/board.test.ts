@@ -4,7 +4,7 @@ import { Board, FIGURES_MS } from '../../../src/kv/balance/board.js';
 import type { ReplicaAccount } from '../../../src/kv/balance/landscape.js';
 import { Model } from './model.js';
 
-const STORE = { host: 71, name: 'n1', cores: 2, draining: false };
+const STORE = { host: 71, name: 'n1', cores: 2, draining: false, services: [0x61] };
 
 class Desk {
   wall = 1_700_000_000_000;
@@ -47,7 +47,14 @@ describe('Board', () => {
     const [account] = reader.landscape().stores;
     // 1,000 ms old there, so here.
     const load = { ...replica.load, epochSinceMs: 89_000 };
-    expect(account).toMatchObject({ store: 1, alive: true, sinceMs: 90_000, cores: 2, draining: false });
+    expect(account).toMatchObject({
+      store: 1,
+      alive: true,
+      sinceMs: 90_000,
+      cores: 2,
+      draining: false,
+      services: [0x61],
+    });
     const [copy] = account!.replicas;
     expect({ ...copy, boundary: null }).toEqual({ ...replica, boundary: null, load, silent: [] });
     expect(Buffer.compare(copy!.boundary.end, replica.boundary.end)).toBe(0);

@@ -57,6 +57,27 @@ describe('Governor', () => {
   });
 });
 
+describe('ranges that stores have for themselves', () => {
+  it('are seen by no balancer: they share ids and keys, and are no twins', () => {
+    const model = new Model(2);
+    const range = model.addRange('a', 'b', [1], { bytes: 1e12, splitKey: Buffer.from('am') });
+    const sole = (store: number) => ({
+      ...model.replica(range, 1),
+      sole: true,
+      pristine: true,
+      genesis: store,
+    });
+    model.ranges = [];
+    model.leftOver.set(1, [sole(1)]);
+    model.leftOver.set(2, [sole(2)]);
+    model.nowMs += 3_600_000;
+    for (const self of [1, 2]) {
+      const sight = { ...model.sight(self), services: [] };
+      expect(new Governor().decide(sight)).toBeUndefined();
+    }
+  });
+});
+
 describe('changedRules', () => {
   it('changes what is named and keeps the rest', () => {
     expect(changedRules(DEFAULT_RULES, { voters: 5 })).toEqual({ ...DEFAULT_RULES, voters: 5 });

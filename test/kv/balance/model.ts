@@ -53,6 +53,8 @@ export class Model {
   ranges: ModelRange[] = [];
   /** Replicas that are left over: store, and the account it still gives. */
   readonly leftOver = new Map<number, ReplicaAccount[]>();
+  /** Of stores that do not take ranges of all services. */
+  readonly servicesOf = new Map<number, readonly number[]>();
   rules: Rules = DEFAULT_RULES;
   nowMs = 1_000_000;
   readonly commands: Command[] = [];
@@ -121,6 +123,8 @@ export class Model {
       sinceMs,
       draining,
       cores: 2,
+      name: `n${id}`,
+      services: this.servicesOf.get(id) ?? this.services.map(({ start }) => start[0]!),
       replicas: [...replicas, ...left].sort((a, b) => a.range - b.range),
     };
   }
@@ -140,6 +144,7 @@ export class Model {
       genesis,
       pristine,
       changing: false,
+      sole: false,
       load: leads ? load : { ...IDLE, bytes: load.bytes },
       silent: leads
         ? members

@@ -18,5 +18,5 @@
  * Numbers of callers are main's own and never used again. A store thread that starts again has no callers; main fails
  * those that it had.
  */
-export const CALL_EVENT = { ENDED: 0, CLOSED: 1, ROOM: 2 } as const;
+export const CALL_EVENT = { ENDED: 0, CLOSED: 1 } as const;
 export const CALLER_WANTS = { PAUSE: 0, RESUME: 1, END: 2 } as const;

@@ -15,6 +15,8 @@ export interface StoreHandler {
   frame(bytes: Uint8Array): void;
   /** `attempt.body` is the handler's. */
   attempt(attempt: Attempt, caller: AttemptCaller): void;
+  /** An order; may be anything. `answered` is called once, now or later, with `ORDER_BYTES_MAX` at the most. */
+  steer(order: Uint8Array, answered: (answer: Uint8Array) => void): void;
 }
 
 /** Handlers of `kv` for one store. `soon` runs something once, when the present turn is over. */
@@ -25,6 +27,7 @@ export function storeHandlers(
   return {
     frames: () => ({ message: bytes => store.frame(bytes) }),
     calls: writer => new CallsHandler(store, writer, soon),
+    steer: ({ order }, reply) => store.steer(order, answer => reply.done(answer)),
   };
 }
 

@@ -1,4 +1,4 @@
-import { type Landscape, MEMBER, storesOf } from '../balance/landscape.js';
+import { type Landscape, MEMBER, sharedOf, storesOf } from '../balance/landscape.js';
 import type { Boundary } from '../range.js';
 
 /** Where a range is, as far as is known here. */
@@ -47,7 +47,7 @@ export class Route {
 
   /** The landscape is now this. */
   update(landscape: Landscape): void {
-    this.told = placesOf(landscape);
+    this.told = placesOf(sharedOf(landscape));
     for (const [range, place] of this.corrections) {
       const told = this.told.get(range);
       if (told !== undefined && !isNewer(place, told)) this.corrections.delete(range);

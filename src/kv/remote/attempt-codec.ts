@@ -18,29 +18,35 @@ export interface AttemptAnswer {
 const PLACES_MAX = 16;
 const STORES_MAX = 128;
 /** The least that an attempt, an answer and a place take. */
-const ATTEMPT_BYTES_MIN = 6;
+const ATTEMPT_BYTES_MIN = 7;
 const ANSWER_BYTES_MIN = 4;
 const PLACE_BYTES_MIN = 9;
 
 /** Appends an attempt to a batch: a batch is attempts one after the other. All of one batch are of one session. */
-export function writeAttempt(writer: VarintWriter, { range, epoch, ask, sequence, body }: Attempt): void {
-  writer.number(range).number(epoch).byte(ask).number(sequence).blob(body);
+export function writeAttempt(
+  writer: VarintWriter,
+  { range, epoch, ask, sequence, lowest, body }: Attempt,
+): void {
+  writer
+    .number(range)
+    .number(epoch)
+    .byte(ask)
+    .number(sequence)
+    .number(sequence - lowest)
+    .blob(body);
 }
 
 /** Undefined, and the reader `broken`, if there is none. `body` is a view. */
 export function readAttempt(reader: VarintReader, session: number): Attempt | undefined {
   if (reader.remaining < ATTEMPT_BYTES_MIN - 1) reader.broken = true;
-  const attempt: Attempt = {
-    range: reader.number(),
-    epoch: reader.number(),
-    ask: reader.byte(),
-    session,
-    sequence: reader.number(),
-    body: reader.blob(),
-  };
-  const { range, epoch, ask, sequence } = attempt;
-  if (range === 0 || epoch === 0 || sequence === 0 || ask > ASK.QUERY) reader.broken = true;
-  return reader.broken ? undefined : attempt;
+  const range = reader.number();
+  const epoch = reader.number();
+  const ask = reader.byte();
+  const sequence = reader.number();
+  const lowest = sequence - reader.number();
+  const body = reader.blob();
+  if (range === 0 || epoch === 0 || lowest <= 0 || ask > ASK.QUERY) reader.broken = true;
+  return reader.broken ? undefined : { range, epoch, ask, session, sequence, lowest, body };
 }
 
 /** Appends an answer to a batch. */

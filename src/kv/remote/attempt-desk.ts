@@ -54,7 +54,7 @@ export class AttemptDesk implements RangeSink {
 
   attempt(attempt: Attempt, caller: AttemptCaller): void {
     const store = this.store!;
-    const { range, epoch, ask, session, sequence, body } = attempt;
+    const { range, epoch, ask, session, sequence, lowest, body } = attempt;
     if (this.underWay >= ATTEMPTS_MAX) return answer(caller, sequence, OUTCOME.OVERLOADED);
     const descriptor = store.replica(range)?.descriptor;
     if (descriptor === undefined || descriptor.epoch !== epoch) {
@@ -64,7 +64,7 @@ export class AttemptDesk implements RangeSink {
     this.underWay++;
     if (ask === ASK.MUTATE) {
       this.remember(session, sequence, caller);
-      store.propose(range, epoch, session, sequence, body);
+      store.propose(range, epoch, session, sequence, body, lowest);
     } else {
       const context = ++this.lastContext;
       this.questions.set(context, { attempt, caller });

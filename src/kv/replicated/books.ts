@@ -23,5 +23,9 @@ export const BOOK = {
   IDENTITY: 0x69,
 } as const;
 
-/** Raised when a layout changes; a store refuses what a newer one wrote. */
-export const BOOKS_VERSION = 1;
+/**
+ * Raised when a layout changes; a store refuses what a newer one wrote, and reads what an older one did.
+ *
+ *   2  a command may tell the lowest number that its proposer has no answer to (commands.ts)
+ */
+export const BOOKS_VERSION = 2;

@@ -45,18 +45,51 @@ export const OUTCOME = {
   UNKNOWN: 7,
 } as const;
 
-/** Bytes before the body. */
-export const COMMAND_HEAD_BYTES = 9;
+/** Bytes before the body, or before what the next one announces. */
+const COMMAND_HEAD_BYTES = 9;
+/**
+ * Beside the command: behind the epoch stands a u32, by how much the lowest number is below this one's that its proposer
+ * has no answer to. Books of version 1 have none that say so.
+ */
+const TELLS_LOWEST = 0x80;
+const LOWEST_BYTES = 4;
+
+/** What stands before a command's body. */
+export interface CommandHead {
+  /** One of {@link COMMAND}, or of a newer version. */
+  command: number;
+  epoch: number;
+  /** No number below it is made use of by the proposer any more; 0: it does not say. */
+  lowest: number;
+}
+
+/** Reads into `head` what the entry's data begin with; `sequence` is the entry's. */
+export function readCommandHead(body: ByteReader, sequence: number, head: CommandHead): void {
+  const first = body.u8();
+  head.command = first & ~TELLS_LOWEST;
+  head.epoch = body.u53();
+  head.lowest = (first & TELLS_LOWEST) === 0 ? 0 : Math.max(0, sequence - body.u32());
+}
+
+/** Whether there is a head at least: another store may have it proposed. */
+export function isCommand(data: Uint8Array): boolean {
+  if (data.length < COMMAND_HEAD_BYTES) return false;
+  return (data[0]! & TELLS_LOWEST) === 0 || data.length >= COMMAND_HEAD_BYTES + LOWEST_BYTES;
+}
 
 export function beginCommand(writer: ByteWriter, command: number, epoch: number): ByteWriter {
   return writer.u8(command).u53(epoch);
 }
 
-export function serviceCommand(epoch: number, body: Uint8Array): Uint8Array {
-  return beginCommand(new ByteWriter(COMMAND_HEAD_BYTES + body.length), COMMAND.SERVICE, epoch)
-    .raw(body)
-    .view();
+/** `behind`: how much lower the lowest number is that has no answer; undefined if that is not known. */
+export function serviceCommand(epoch: number, body: Uint8Array, behind?: number): Uint8Array {
+  const writer = new ByteWriter(COMMAND_HEAD_BYTES + LOWEST_BYTES + body.length);
+  if (behind === undefined || behind > BEHIND_MAX) beginCommand(writer, COMMAND.SERVICE, epoch);
+  else beginCommand(writer, COMMAND.SERVICE | TELLS_LOWEST, epoch).u32(behind);
+  return writer.raw(body).view();
 }
+
+const BEHIND_MAX = 0xffff_ffff;
 
 export function splitCommand(epoch: number, child: number, key: Uint8Array): Uint8Array {
   return beginCommand(new ByteWriter(64), COMMAND.SPLIT, epoch).u53(child).blob(key).view();

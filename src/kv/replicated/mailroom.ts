@@ -3,6 +3,7 @@ import { NOBODY, type ReplicaId } from '../raft/configuration.js';
 import { MESSAGE, type Message } from '../raft/message.js';
 import { VarintReader, VarintWriter } from '../raft/varint.js';
 import { covers } from '../range.js';
+import { isCommand } from './commands.js';
 import { memberOf } from './descriptor.js';
 import { type Frames, ITEM } from './frames.js';
 import { Install } from './install.js';
@@ -16,7 +17,6 @@ import {
   PROGRESS,
   type SnapshotSender,
 } from './snapshot.js';
-import { isCommand } from './state.js';
 
 export interface MailroomHost {
   /** Something has happened to the replica. */

@@ -157,12 +157,20 @@ export class RaftStore implements ReplicaHost {
   /**
    * Asks the range's coprocessor to do `body`, under an epoch: whoever proposes has looked up by it that the range is the
    * right one. The outcome comes by `sink.outcome`, once; UNKNOWN after `limits.proposalTimeoutMs`. Asked again under
-   * the same session and sequence it is done once. `body` is kept.
+   * the same session and sequence it is done once, but not any more once a command is applied that was proposed with a
+   * greater `lowest`: the lowest number of the session that has no answer, 0 if that is not told. `body` is kept.
    */
-  propose(range: number, epoch: number, session: number, sequence: number, body: Uint8Array): void {
+  propose(
+    range: number,
+    epoch: number,
+    session: number,
+    sequence: number,
+    body: Uint8Array,
+    lowest = 0,
+  ): void {
     const replica = this.replicaFor(range, session, sequence);
     if (replica === undefined) return;
-    replica.propose(session, sequence, epoch, body);
+    replica.propose(session, sequence, lowest, epoch, body);
     this.touch(replica);
   }
 

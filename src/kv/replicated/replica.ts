@@ -139,8 +139,9 @@ export class Replica {
   // -- Asked on this store -------------------------------------------------------------------------------------
 
   /** Proposes what the coprocessor is to do; the outcome comes by `OutcomeSink`, if only UNKNOWN. */
-  propose(session: number, sequence: number, epoch: number, body: Uint8Array): void {
-    this.proposeCommand(session, sequence, serviceCommand(epoch, body));
+  propose(session: number, sequence: number, lowest: number, epoch: number, body: Uint8Array): void {
+    const behind = lowest === 0 ? undefined : sequence - lowest;
+    this.proposeCommand(session, sequence, serviceCommand(epoch, body, behind));
   }
 
   proposeCommand(session: number, sequence: number, data: Uint8Array): void {

@@ -14,8 +14,9 @@ export const KNOWN = {
 } as const;
 
 /**
- * Runs of numbers kept for a session. A proposer may have that many unanswered ones under way, as long as each range
- * sees no more than this many gaps between those it was asked for; what is further behind is not applied any more.
+ * Runs of numbers kept for a session. A proposer that tells its lowest number without answer never has as many: at each
+ * range there are at most as many gaps as it has numbers under way elsewhere. Of one that does not tell, or has more
+ * under way, what is further behind is not applied any more.
  */
 export const RUNS_MAX = 512;
 /**
@@ -36,6 +37,10 @@ interface Session {
 /**
  * Which proposals of whom are applied: replicated state, by which a proposal that is made again is applied once. A
  * record a session; a turn writes those that it changed.
+ *
+ * A command tells the lowest number that its proposer has no answer to (Raft thesis, 6.3). What is below is never asked
+ * again, so all that is known of it goes, and a copy of it that comes late, whether it was applied or not, is not applied.
+ * Without that a proposer whose numbers go to several ranges by turns would leave a gap at every second one in each.
  */
 export class Sessions {
   private readonly rangeId: number;
@@ -87,8 +92,8 @@ export class Sessions {
     return sequence > session.floor ? KNOWN.NEW : KNOWN.FORGOTTEN;
   }
 
-  /** The proposal, which was {@link KNOWN}.NEW, is applied at `index`. */
-  mark(id: number, sequence: number, index: number, writer: KvWriter): void {
+  /** The proposal, which was {@link KNOWN}.NEW, is applied at `index`; no number below `lowest` will be asked again. */
+  mark(id: number, sequence: number, lowest: number, index: number, writer: KvWriter): void {
     let session = this.find(id);
     if (session === undefined) {
       if (this.byId.size >= SESSIONS_MAX) this.forgetOldest(writer);
@@ -98,6 +103,7 @@ export class Sessions {
     }
     session.index = index;
     add(session, sequence, sequence);
+    if (lowest - 1 > session.floor) raiseFloor(session, lowest - 1);
     this.dirty.add(id);
   }
 
@@ -115,9 +121,9 @@ export class Sessions {
   merge(other: Sessions, writer: KvWriter): void {
     for (const [id, { floor, runs, index }] of other.byId) {
       const own = this.byId.get(id) ?? { floor: 0, runs: [], index: 0 };
-      own.floor = Math.max(own.floor, floor);
       own.index = Math.max(own.index, index);
       for (let at = 0; at < runs.length; at += 2) add(own, runs[at]!, runs[at + 1]!);
+      raiseFloor(own, Math.max(own.floor, floor));
       this.byId.set(id, own);
       this.dirty.add(id);
     }
@@ -165,6 +171,15 @@ export function sessionSpan(rangeId: number): { readonly start: Uint8Array; read
     start: copyOf(bookKey(new ByteWriter(16), BOOK.SESSIONS, rangeId).view()),
     end: copyOf(bookKey(new ByteWriter(16), BOOK.SESSIONS, rangeId + 1).view()),
   };
+}
+
+/** Runs that end at `floor` or below go. */
+function raiseFloor(session: Session, floor: number): void {
+  const { runs } = session;
+  session.floor = floor;
+  let below = 0;
+  while (below < runs.length && runs[below + 1]! <= floor) below += 2;
+  if (below > 0) runs.splice(0, below);
 }
 
 /** Adds the numbers of [first, last]; a run is no longer than a u32. */

@@ -5,7 +5,7 @@ import type { Configuration } from '../raft/configuration.js';
 import { decodeConfiguration } from '../raft/configuration-codec.js';
 import { ENTRY, type Entry } from '../raft/ready.js';
 import type { Coprocessor } from '../range.js';
-import { COMMAND, COMMAND_HEAD_BYTES, OUTCOME } from './commands.js';
+import { COMMAND, type CommandHead, OUTCOME, readCommandHead } from './commands.js';
 import {
   type Descriptor,
   putDescriptor,
@@ -30,6 +30,7 @@ export class RangeState {
   readonly sessions: Sessions;
   private dirty = false;
   private readonly reader = new ByteReader();
+  private readonly head: CommandHead = { command: 0, epoch: 0, lowest: 0 };
 
   constructor(descriptor: Descriptor, configuration: Configuration, coprocessor: Coprocessor) {
     this.descriptor = descriptor;
@@ -58,8 +59,10 @@ export class RangeState {
     if (known === KNOWN.APPLIED) return OUTCOME.DONE_BEFORE;
     if (known === KNOWN.FORGOTTEN) return OUTCOME.UNKNOWN;
     const body = this.reader.over(entry.data);
-    const command = body.u8();
-    if (body.u53() !== this.descriptor.epoch) {
+    const { head } = this;
+    readCommandHead(body, sequence, head);
+    const { command } = head;
+    if (head.epoch !== this.descriptor.epoch) {
       writeDescriptor(turn.outcomes.output, this.descriptor);
       return OUTCOME.WRONG_RANGE;
     }
@@ -71,7 +74,8 @@ export class RangeState {
       if (this.descriptor.pristine) this.change({ pristine: false });
       outcome = OUTCOME.DONE;
     } else outcome = applyTransition(this, command, body, entry.index, turn, around);
-    if (outcome === OUTCOME.DONE) this.sessions.mark(session, sequence, entry.index, turn.writer);
+    if (outcome === OUTCOME.DONE)
+      this.sessions.mark(session, sequence, head.lowest, entry.index, turn.writer);
     return outcome;
   }
 
@@ -95,9 +99,4 @@ export class RangeState {
     this.dirty = false;
     putDescriptor(turn.writer, this.descriptor);
   }
-}
-
-/** Whether another store may have it proposed. */
-export function isCommand(data: Uint8Array): boolean {
-  return data.length >= COMMAND_HEAD_BYTES;
 }

@@ -18,6 +18,8 @@ export interface Attempt {
   readonly session: number;
   /** The same in all attempts of a call. */
   readonly sequence: number;
+  /** The lowest number of the session whose call has not ended: `sequence` or below. */
+  readonly lowest: number;
   readonly body: Uint8Array;
 }
 
@@ -72,7 +74,8 @@ interface Call {
  * with a definite answer: done, not done, or unknown.
  *
  * A command keeps its number in all attempts, and ranges remember the numbers that they applied, also across split and
- * merge, so it may be sent again although the attempt before may have been applied. It ends as `notDone` only if every
+ * merge, so it may be sent again although the attempt before may have been applied; they are told with each which numbers
+ * have ended, and forget those. It ends as `notDone` only if every
  * attempt that went out was answered by somebody who had not applied it and could not any more.
  *
  * Pure: `tick` and the answers move it. Attempts that share a store are batched by the wire beneath.
@@ -86,6 +89,8 @@ export class KvClient {
   private readonly limits: ClientLimits;
   private readonly calls = new Map<number, Call>();
   private lastSequence = 0;
+  /** No call under way has a lower number. */
+  private lowest = 1;
   private wakeMs = Number.POSITIVE_INFINITY;
 
   /** `session`: names this caller, and no other one ever; from 1 to 2^53 - 1. */
@@ -211,9 +216,11 @@ export class KvClient {
     if (place !== undefined && store !== 0) {
       const { range, epoch } = place;
       const { ask, sequence, body } = call;
+      while (!this.calls.has(this.lowest)) this.lowest++;
+      const { session, lowest } = this;
       call.asked = store;
       call.tried = store;
-      if (this.wire.send(store, { range, epoch, ask, session: this.session, sequence, body })) return;
+      if (this.wire.send(store, { range, epoch, ask, session, sequence, lowest, body })) return;
       call.asked = 0;
     }
     this.retry(call);

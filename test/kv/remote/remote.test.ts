@@ -18,14 +18,17 @@ import { type Node, World } from '../../rpc/world.js';
 
 const id = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });
 const bytes = fc.uint8Array({ maxLength: 50 });
-const attempt: fc.Arbitrary<Attempt> = fc.record({
-  range: id,
-  epoch: id,
-  ask: fc.constantFrom(ASK.MUTATE, ASK.QUERY),
-  session: fc.constant(77),
-  sequence: id,
-  body: bytes,
-});
+const attempt: fc.Arbitrary<Attempt> = fc
+  .record({
+    range: id,
+    epoch: id,
+    ask: fc.constantFrom(ASK.MUTATE, ASK.QUERY),
+    session: fc.constant(77),
+    sequence: id,
+    lowest: id,
+    body: bytes,
+  })
+  .map(one => ({ ...one, lowest: Math.min(one.lowest, one.sequence) }));
 const place = fc.record({
   range: id,
   epoch: id,
@@ -108,7 +111,7 @@ class HeldStore {
 }
 
 function attemptOf(sequence: number, body = ''): Attempt {
-  return { range: 1, epoch: 1, ask: ASK.MUTATE, session: 9, sequence, body: Buffer.from(body) };
+  return { range: 1, epoch: 1, ask: ASK.MUTATE, session: 9, sequence, lowest: 1, body: Buffer.from(body) };
 }
 
 class Asker {

@@ -5,7 +5,14 @@ import { ShoalError } from '../../../src/base/errors.js';
 import { bookKey, localKey } from '../../../src/kv/keys.js';
 import { MemoryEngine } from '../../../src/kv/memory-engine.js';
 import { union } from '../../../src/kv/range.js';
-import { BOOK } from '../../../src/kv/replicated/books.js';
+import { BOOK, BOOKS_VERSION } from '../../../src/kv/replicated/books.js';
+import {
+  beginCommand,
+  COMMAND,
+  isCommand,
+  readCommandHead,
+  serviceCommand,
+} from '../../../src/kv/replicated/commands.js';
 import {
   type Descriptor,
   descriptorFault,
@@ -30,7 +37,7 @@ describe('the numbers of what was applied', () => {
         write(engine, () => {
           for (const [at, [session, sequence, which]] of steps.entries()) {
             const half = halves[which ? 1 : 0]!;
-            if (half.look(session, sequence) === KNOWN.NEW) half.mark(session, sequence, at, engine);
+            if (half.look(session, sequence) === KNOWN.NEW) half.mark(session, sequence, 0, at, engine);
             model.add(`${which}${session}:${sequence}`);
           }
           for (const half of halves) half.finish(engine);
@@ -63,7 +70,7 @@ describe('the numbers of what was applied', () => {
     const sessions = new Sessions(4);
     write(engine, () => {
       for (let sequence = 2; sequence <= 4 * RUNS_MAX; sequence += 2)
-        sessions.mark(1, sequence, sequence, engine);
+        sessions.mark(1, sequence, 0, sequence, engine);
     });
     expect(sessions.look(1, 2)).toBe(KNOWN.FORGOTTEN);
     expect(sessions.look(1, 3)).toBe(KNOWN.FORGOTTEN);
@@ -72,13 +79,77 @@ describe('the numbers of what was applied', () => {
     expect(sessions.look(1, 4 * RUNS_MAX + 1)).toBe(KNOWN.NEW);
   });
 
+  it('below the lowest that has no answer go, and are not new', () => {
+    const engine = new MemoryEngine();
+    const sessions = new Sessions(4);
+    const key = bookKey(new ByteWriter(32), BOOK.SESSIONS, 4).copy();
+    let bytesMax = 0;
+    // Every second number goes elsewhere, and ten are under way.
+    for (let sequence = 2; sequence <= 4 * RUNS_MAX; sequence += 2)
+      write(engine, () => {
+        sessions.mark(1, sequence, Math.max(1, sequence - 10), sequence, engine);
+        sessions.finish(engine);
+        engine.scan(key, Uint8Array.of(...key, 0xff), (_, value) => {
+          bytesMax = Math.max(bytesMax, value.length);
+          return true;
+        });
+      });
+    expect(bytesMax).toBeLessThan(120);
+    const last = 4 * RUNS_MAX;
+    const read = new Sessions(4);
+    read.open(engine);
+    for (const known of [sessions, read]) {
+      for (const gone of [1, 2, last - 12, last - 11]) expect(known.look(1, gone)).toBe(KNOWN.FORGOTTEN);
+      for (const kept of [last - 10, last - 2, last]) expect(known.look(1, kept)).toBe(KNOWN.APPLIED);
+      for (const open of [last - 9, last - 1, last + 1]) expect(known.look(1, open)).toBe(KNOWN.NEW);
+    }
+  });
+
+  it('are told apart by whoever asks in any order and tells the lowest without answer', () => {
+    const call = fc.record({
+      wait: fc.nat(20),
+      tries: fc.array(fc.nat(30), { maxLength: 3 }),
+      half: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fc.array(call, { maxLength: 100 }), calls => {
+        const engine = new MemoryEngine();
+        const halves = [new Sessions(4), new Sessions(5)];
+        const copies = calls.flatMap(({ wait, tries, half }, at) =>
+          [0, ...tries].map(late => ({
+            sequence: at + 1,
+            half,
+            sentMs: at,
+            atMs: at + late,
+            endMs: at + wait,
+          })),
+        );
+        copies.sort((a, b) => a.atMs - b.atMs);
+        const applied = new Set<number>();
+        for (const { sequence, half, sentMs, atMs, endMs } of copies) {
+          // What has not ended when a copy is sent: the lowest of it.
+          const lowest = calls.findIndex(({ wait }, at) => at + wait >= sentMs) + 1;
+          const sessions = halves[half ? 1 : 0]!;
+          const known = sessions.look(1, sequence);
+          if (known === KNOWN.APPLIED) expect(applied.has(sequence)).toBe(true);
+          // A call that has not ended is new to its range until it is applied, and then known.
+          if (atMs <= endMs) expect(known).toBe(applied.has(sequence) ? KNOWN.APPLIED : KNOWN.NEW);
+          if (known !== KNOWN.NEW) continue;
+          expect(applied.has(sequence)).toBe(false);
+          applied.add(sequence);
+          write(engine, () => sessions.mark(1, sequence, lowest, atMs + 1, engine));
+        }
+      }),
+    );
+  });
+
   it('are kept for so many sessions, and those of the one that was applied longest ago go', () => {
     const engine = new MemoryEngine();
     const sessions = new Sessions(4);
     write(engine, () => {
-      for (let id = 1; id <= SESSIONS_MAX; id++) sessions.mark(id, 1, id, engine);
-      sessions.mark(1, 2, SESSIONS_MAX + 1, engine);
-      sessions.mark(SESSIONS_MAX + 1, 1, SESSIONS_MAX + 2, engine);
+      for (let id = 1; id <= SESSIONS_MAX; id++) sessions.mark(id, 1, 0, id, engine);
+      sessions.mark(1, 2, 0, SESSIONS_MAX + 1, engine);
+      sessions.mark(SESSIONS_MAX + 1, 1, 0, SESSIONS_MAX + 2, engine);
       sessions.finish(engine);
     });
     const read = new Sessions(4);
@@ -153,6 +224,30 @@ describe('a descriptor', () => {
   });
 });
 
+describe('a command', () => {
+  it('says how far behind its proposer is with its answers, or does not, as those of version 1', () => {
+    const head = { command: 0, epoch: 0, lowest: 0 };
+    const body = Uint8Array.of(1, 2, 3);
+    const former = beginCommand(new ByteWriter(), COMMAND.SERVICE, 9).raw(body).copy();
+    for (const [data, lowest] of [
+      [former, 0],
+      [serviceCommand(9, body), 0],
+      [serviceCommand(9, body, 0), 1000],
+      [serviceCommand(9, body, 7), 993],
+      [serviceCommand(9, body, 2000), 0],
+      [serviceCommand(9, body, 2 ** 32), 0],
+    ] as const) {
+      const reader = new ByteReader(data);
+      readCommandHead(reader, 1000, head);
+      expect(head).toEqual({ command: COMMAND.SERVICE, epoch: 9, lowest });
+      expect(Buffer.from(reader.raw(reader.remaining))).toEqual(Buffer.from(body));
+      expect(isCommand(data)).toBe(true);
+      for (let length = 0; length < data.length - 3; length++)
+        expect(isCommand(data.subarray(0, length))).toBe(false);
+    }
+  });
+});
+
 describe('the identity of a store', () => {
   const random = { u32: () => 0x9abc_def0 };
 
@@ -168,7 +263,7 @@ describe('the identity of a store', () => {
     const engine = new MemoryEngine();
     openIdentity(engine, random);
     const key = bookKey(new ByteWriter(), BOOK.IDENTITY, 0).copy();
-    const newer = new ByteWriter().u32(2).copy();
+    const newer = new ByteWriter().u32(BOOKS_VERSION + 1).copy();
     write(engine, () => engine.put(key, newer));
     const code = (() => {
       try {

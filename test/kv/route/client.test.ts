@@ -186,6 +186,20 @@ describe('KvClient', () => {
     expect(desk.sent.length).toBe(sent + 1);
   });
 
+  it('says with each attempt which numbers have ended', () => {
+    const desk = new Desk();
+    for (let calls = 1; calls <= 4; calls++) desk.ask(ASK.MUTATE, 10_000);
+    expect(desk.sent.map(({ attempt }) => attempt.lowest)).toEqual([1, 1, 1, 1]);
+    desk.client.answered(1, 1, OUTCOME.DONE, NOTHING);
+    desk.client.answered(1, 3, OUTCOME.DONE, NOTHING);
+    desk.ask();
+    expect(desk.last().attempt).toMatchObject({ sequence: 5, lowest: 2 });
+    desk.client.answered(1, 2, OUTCOME.DONE, NOTHING);
+    desk.client.answered(1, 4, OUTCOME.NOT_LEADER, NOTHING);
+    desk.pass();
+    expect(desk.last().attempt).toMatchObject({ sequence: 4, lowest: 4 });
+  });
+
   it('takes no more than its bound', () => {
     const desk = new Desk(() => 0, 2);
     expect([desk.ask(), desk.ask(), desk.ask()]).toEqual([true, true, false]);

@@ -5,10 +5,11 @@ import type { KvReader } from './engine.js';
 /**
  * How keys of ranges are made. `service, tenant, 0x00, kind, rest`: all that belongs to a tenant lies together,
  * so a range boundary is a tenant or a place within one. Texts hold no U+0000, so the terminator orders rightly.
+ * The map belongs to who runs the cluster and to no tenant: its keys are `service, text` (map/map-codec.ts).
  * Counters that belong to a range and not to a tenant lie under `LOCAL, service, range id`, what the replicated store
  * keeps about its ranges under `LOCAL, 0x01` (replicated/).
  */
-export const SERVICE = { DIST: 0x64, INBOX: 0x69, RETAIN: 0x72 } as const;
+export const SERVICE = { DIST: 0x64, INBOX: 0x69, MAP: 0x6d, RETAIN: 0x72 } as const;
 
 const LOCAL = 0x4c;
 /** Stands where a service does. */

@@ -38,12 +38,41 @@ export interface Coprocessor {
   /** Forgets everything in memory and builds it again from `reader`: at start, and when a transaction failed. */
   reset(boundary: Boundary, reader: KvReader): void;
   /**
-   * The range was split, or has absorbed its neighbour: what is stored about it as a whole (`localKey`) is settled for
-   * `boundary`, before `reset`. A split's new range begins with a copy of what its parent had there; what the
-   * `absorbed` range had is still stored, and goes after this.
+   * The range is divided: settles what is stored about it as a whole (`localKey`) for its lower part, and what is stored
+   * under the id of the new range for the upper one, which begins with a copy. All keys are still there. The
+   * coprocessors of both are reset behind it; asked of the parent's alone, by which all replicas do alike.
    */
-  rebound?(boundary: Boundary, writer: KvWriter, absorbed: number | undefined): void;
+  divide?(division: Division, writer: KvWriter): void;
+  /**
+   * The range has taken over its neighbour, `absorbed`, and covers `boundary` now: settles what is stored about it as a
+   * whole. What the neighbour had there is still stored, and goes after this; `reset` follows.
+   */
+  absorb?(boundary: Boundary, absorbed: number, writer: KvWriter): void;
+  /**
+   * What it is like now, for those who place and divide ranges. Asked about once a second for each range: a call works for
+   * about 2 ms at the most and for next to nothing when nothing has changed (then it gives the same object again). Figures
+   * are of this replica and may differ from another's.
+   */
+  hints?(reader: KvReader): RangeHints;
 }
+
+export interface Division {
+  readonly lower: Boundary;
+  readonly upper: Boundary;
+  /** The id of the range that begins with `upper`. */
+  readonly child: number;
+}
+
+export interface RangeHints {
+  /** Keys and values. */
+  readonly bytes: number;
+  /** Receivers of the busiest topic; 0 where there are no topics. */
+  readonly fanOut: number;
+  /** At which it would best be divided, with what belongs together on one side; empty if it cannot be. */
+  readonly splitKey: Uint8Array;
+}
+
+export const NO_HINTS: RangeHints = { bytes: 0, fanOut: 0, splitKey: new Uint8Array(0) };
 
 /** All keys of a service. */
 export function wholeService(service: number): Boundary {

@@ -281,11 +281,6 @@ export class ReplicaTable implements Surroundings {
     putDescriptor(writer, child);
     const replica = this.begin(writer, child, configuration, own.replica, promised);
     replica.state!.sessions.merge(parent.sessions, writer);
-    const { coprocessor } = replica.state!;
-    if (coprocessor.rebound !== undefined) {
-      coprocessor.rebound(child.boundary, writer, undefined);
-      coprocessor.reset(child.boundary, writer);
-    }
     const campaigns = this.byRange.get(parent.descriptor.id)?.isLeader === true;
     this.begotten.push({ replica, campaigns });
   }

@@ -133,9 +133,10 @@ function split(state: RangeState, child: number, key: Uint8Array, turn: Turn, ar
   };
   const bornConfiguration = wantedConfiguration(born);
   copyLocal(descriptor, child, turn);
+  const lower = state.descriptor.boundary;
+  state.coprocessor.divide?.({ lower, upper: born.boundary, child }, turn.writer);
   around.beget(born, bornConfiguration, state, turn);
-  state.coprocessor.rebound?.(state.descriptor.boundary, turn.writer, undefined);
-  state.coprocessor.reset(state.descriptor.boundary, turn.writer);
+  state.coprocessor.reset(lower, turn.writer);
   return OUTCOME.DONE;
 }
 
@@ -221,7 +222,7 @@ function commitMerge(state: RangeState, body: ByteReader, turn: Turn, around: Su
   const pristine = descriptor.pristine && source.descriptor.pristine;
   state.change({ boundary, epoch, absorbed, pristine });
   state.sessions.merge(source.sessions, turn.writer);
-  state.coprocessor.rebound?.(boundary, turn.writer, range);
+  state.coprocessor.absorb?.(boundary, range, turn.writer);
   around.buryAbsorbed(source, state.descriptor, turn);
   state.coprocessor.reset(boundary, turn.writer);
   return OUTCOME.DONE;

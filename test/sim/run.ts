@@ -2,6 +2,7 @@
  * `npm run sim`: plays scenarios of a simulated cluster from a seed, and says what failed, where, and how to see it
  * again. The same command line gives the same run to the last packet.
  */
+import { randomInt } from 'node:crypto';
 import { SingleBar } from 'cli-progress';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { huntAll } from './kv-mutants.js';
@@ -15,6 +16,10 @@ import type { ClusterSettings } from './underlay-world.js';
 
 const TRACE_LINES_MAX = 300;
 const MUTANT_SEEDS = 200;
+/** A run by duration ends with so many failures: there is more to be learned from the first. */
+const FAILURES_MAX = 20;
+/** How often a run that nobody watches says how far it is. */
+const TELL_MS = 60_000;
 
 /** A scenario of any suite. */
 interface Playable {
@@ -61,6 +66,8 @@ interface Options {
   readonly suite: string;
   readonly seed: number;
   readonly seeds: number;
+  /** Milliseconds. */
+  readonly for?: number;
   readonly hosts?: number;
   readonly scenario?: readonly string[];
   readonly table?: true;
@@ -76,6 +83,13 @@ function whole(min: number, max: number): (text: string) => number {
     if (Number.isInteger(value) && value >= min && value <= max) return value;
     throw new InvalidArgumentError(`want a whole number from ${min} to ${max}.`);
   };
+}
+
+/** Milliseconds of `90s`, `45m` or `8h`. */
+function duration(text: string): number {
+  const [, count, unit] = /^([1-9]\d{0,5})([smh])$/.exec(text) ?? [];
+  if (count === undefined) throw new InvalidArgumentError('want seconds, minutes or hours: 90s, 45m, 8h.');
+  return Number(count) * { s: 1000, m: 60_000, h: 3_600_000 }[unit as 's' | 'm' | 'h'];
 }
 
 function isScenario(name: string): boolean {
@@ -121,7 +135,8 @@ A host that starts again at the address of h3 is h3.2, the next one h3.3.
 Examples:
   npm run sim                                              every scenario once, with seed 1
   npm run sim -- --seed 42 --seeds 100                     every scenario with the seeds 42 to 141
-  npm run sim -- --scenario chaos --hosts 20 --seeds 1000  what to leave running overnight
+  npm run sim -- --scenario chaos --hosts 20 --seeds 1000  a thousand of one kind
+  npm run sim -- --suite kv --for 8h                       what to leave running overnight: new seeds until then
   npm run sim -- --scenario halves --seed 7 --trace        every packet of one run (much text)
   npm run sim -- --suite kv --mutants                      are the checkers of the suite kv sharp? (minutes)
   npm run sim -- --table                                   the table of the README (an hour; with --hosts 100 half a minute)
@@ -134,8 +149,20 @@ function parse(): Options {
     .addOption(
       new Option('--suite <name>', 'what is simulated').choices(Object.keys(SUITES)).default('underlay'),
     )
-    .addOption(new Option('--seed <n>', 'the first seed').argParser(whole(0, 2 ** 53 - 1)).default(1))
+    .addOption(
+      new Option('--seed <n>', 'the first seed; with --for a random one')
+        .argParser(whole(0, 2 ** 53 - 1))
+        .default(1),
+    )
     .addOption(new Option('--seeds <n>', 'so many seeds in turn').argParser(whole(1, 1e9)).default(1))
+    .addOption(
+      new Option(
+        '--for <duration>',
+        'seed after seed for as long as this (90s, 45m, 8h); says how far it is, and ends early with 20 failures',
+      )
+        .argParser(duration)
+        .conflicts('seeds'),
+    )
     .addOption(
       new Option('--hosts <n>', 'size of the cluster; without it each scenario has its own').argParser(
         whole(1, 5_000),
@@ -159,13 +186,21 @@ function parse(): Options {
     .addHelpText('after', HELP)
     .exitOverride(error => process.exit(error.exitCode === 0 ? 0 : 2));
   program.parse();
-  return { codec: undefined, ...program.opts() } as Options;
+  const options = program.opts<Options>();
+  const isNew = options.for !== undefined && program.getOptionValueSource('seed') === 'default';
+  return { ...options, seed: isNew ? randomInt(2 ** 47) : options.seed };
 }
 
 function again(suite: string, scenario: string, hosts: number, seed: number, flags: string): string {
   const which = suite === 'underlay' ? '' : `--suite ${suite} `;
   const size = hosts === 0 ? '' : ` --hosts ${hosts}`;
   return `npm run sim -- ${which}--scenario ${scenario}${size} --seed ${seed}${flags}`;
+}
+
+function againOf(scenario: Playable, seed: number, { suite, hosts, codec, thorough }: Options): string {
+  const codecFlag = codec === undefined ? '' : codec ? ' --codec' : ' --no-codec';
+  const flags = `${thorough === true ? ' --thorough' : ''}${codecFlag}`;
+  return again(suite, scenario.name, hosts ?? scenario.hosts, seed, flags);
 }
 
 function tellFailure(what: string, command: string, outcome: Outcome): void {
@@ -183,12 +218,15 @@ function tellFailure(what: string, command: string, outcome: Outcome): void {
   );
 }
 
+function scenariosOf({ suite, scenario, hosts }: Options): readonly Playable[] {
+  return SUITES[suite]!.filter(
+    ({ name, hostsMin }) => scenario?.includes(name) !== false && (hosts ?? hostsMin) >= hostsMin,
+  );
+}
+
 function playAll(options: Options): number {
   let failures = 0;
-  const scenarios = SUITES[options.suite]!.filter(
-    ({ name, hostsMin }) =>
-      options.scenario?.includes(name) !== false && (options.hosts ?? hostsMin) >= hostsMin,
-  );
+  const scenarios = scenariosOf(options);
   const total = options.seeds * scenarios.length;
   const bar = new SingleBar({
     format: '{bar} {value}/{total} {what}, {eta_formatted} left',
@@ -207,6 +245,38 @@ function playAll(options: Options): number {
   return failures;
 }
 
+/** Plays one seed after the other until the time is over; what failed is told at once, and once more at the end. */
+function playFor(options: Options, forMs: number): number {
+  const scenarios = scenariosOf(options);
+  const startMs = performance.now();
+  const failed: string[] = [];
+  let played = 0;
+  let toldMs = startMs;
+  let { seed } = options;
+  const tell = (what: string) => {
+    const passed = ((performance.now() - startMs) / 60_000).toFixed(1);
+    process.stdout.write(
+      `${what} ${passed} min: ${played} runs, seeds ${options.seed} to ${seed}, ${failed.length} failed\n`,
+    );
+  };
+  process.stdout.write(`seeds from ${seed} on, for ${(forMs / 60_000).toFixed(1)} min\n`);
+  const isOver = () => performance.now() - startMs >= forMs || failed.length >= FAILURES_MAX;
+  for (; ; seed += 1) {
+    for (const scenario of scenarios) {
+      if (!playOne(scenario, seed, { ...options, seeds: 2 })) failed.push(againOf(scenario, seed, options));
+      played += 1;
+      if (isOver()) break;
+      if (performance.now() - toldMs < TELL_MS) continue;
+      toldMs = performance.now();
+      tell('after');
+    }
+    if (isOver()) break;
+  }
+  tell('over after');
+  for (const command of failed) process.stdout.write(`again: ${command}\n`);
+  return failed.length;
+}
+
 function playOne(scenario: Playable, seed: number, options: Options): boolean {
   const { codec, thorough, trace } = options;
   const hosts = options.hosts ?? scenario.hosts;
@@ -222,9 +292,7 @@ function playOne(scenario: Playable, seed: number, options: Options): boolean {
   const follow = trace === undefined ? undefined : (line: string) => void process.stdout.write(`${line}\n`);
   const outcome = scenario.play(settings, follow);
   if (outcome.failure !== undefined) {
-    const codecFlag = codec === undefined ? '' : codec ? ' --codec' : ' --no-codec';
-    const flags = `${thorough === true ? ' --thorough' : ''}${codecFlag}`;
-    tellFailure(what, again(options.suite, scenario.name, hosts, seed, flags), outcome);
+    tellFailure(what, againOf(scenario, seed, options), outcome);
     return false;
   }
   if (options.seeds === 1) {
@@ -272,9 +340,12 @@ function printTable({ seed, scenario, hosts }: Options): number {
 process.stdout.on('error', () => process.exit());
 
 const options = parse();
-if (options.mutants === undefined)
-  process.exitCode = (options.table === true ? printTable(options) : playAll(options)) === 0 ? 0 : 1;
-else {
+if (options.mutants === undefined) {
+  const { table: isTable, for: forMs } = options;
+  const failures =
+    isTable === true ? printTable(options) : forMs === undefined ? playAll(options) : playFor(options, forMs);
+  process.exitCode = failures === 0 ? 0 : 1;
+} else {
   const seeds = options.seeds === 1 ? MUTANT_SEEDS : options.seeds;
   const missed = await huntAll(seeds, options.mutants === true ? [] : options.mutants);
   process.exitCode = missed === 0 ? 0 : 1;

@@ -52,3 +52,8 @@ export class ShoalError extends Error {
     return ERRORS[this.code];
   }
 }
+
+/** Whether an engine has found no room: nothing of the transaction is in force, and the next one may fit. */
+export function isStorageFull(error: unknown): boolean {
+  return error instanceof ShoalError && error.code === 'SHOAL_STORAGE_FULL';
+}

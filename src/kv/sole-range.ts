@@ -1,11 +1,13 @@
 import { assert } from '../base/assert.js';
 import { type ByteReader, ByteWriter } from '../base/bytes.js';
 import type { Env } from '../base/env.js';
+import { ShoalError } from '../base/errors.js';
 import type { KvWriter, SnapshotEngine } from './engine.js';
 import { copyOf, firstKey, localPrefix, prefixEnd } from './keys.js';
 import { FIRST_RANGE_ID } from './kv.js';
 import { type Boundary, type Coprocessor, type Range, wholeService } from './range.js';
 import { type Descriptor, ROLE } from './replicated/descriptor.js';
+import type { StoreSender } from './replicated/frames.js';
 import { randomU53 } from './replicated/identity.js';
 import { RaftStore } from './replicated/raft-store.js';
 import type { RangeSink, Replica } from './replicated/replica.js';
@@ -62,42 +64,69 @@ export class SoleRange<C extends Coprocessor = Coprocessor> implements Range {
   }
 
   enter(writer: KvWriter): void {
-    if (!this.replica!.isDeciding) this.raft!.enter(this.replica!, writer);
+    if (!this.replica!.isDeciding) this.raft!.decisions.enter(this.replica!, writer);
   }
 }
 
+/** What a store has beside its own ranges: replicas of ranges that it shares with other stores. */
+export interface SharedRanges {
+  /** Told of the own ranges, too, that they have changed. */
+  readonly sink: RangeSink;
+  /** As in RaftStoreOptions. */
+  readonly send: StoreSender;
+  /** By service. */
+  readonly coprocessors: ReadonlyMap<number, (range: number) => Coprocessor>;
+}
+
 /**
- * The ranges of a `Store`, as replicas of a replicated store that has no others to speak to: what a turn decides in a
- * range is one entry of it, committed by the turn's own transaction.
+ * The ranges of a `Store`, as replicas of a replicated store: those that only this store has, and which what a turn
+ * decides is one entry of, committed by the turn's own transaction; and those that it shares with others, whose logs and
+ * entries go into the same transaction, if there is one.
  *
- * Each is made at the first start. Where data lies already, of the time when ranges had no books, the range takes it
- * over as it is, in one transaction: its keys stay, but those of the range as a whole, which go by its id.
+ * Own ranges are made at the first start. Where data lies already, of the time when ranges had no books, the range takes
+ * it over as it is, in one transaction: its keys stay, but those of the range as a whole, which go by its id.
+ *
+ * Nothing that becomes of a shared range holds up the own ones: each has its own replica, and a transaction without room
+ * that holds both leaves the own ones where they were. After such a one the two go separately until the shared ones'
+ * own is durable again.
  */
 export class SoleRanges {
   readonly raft: RaftStore;
-  /** Whether all could take commands when they were last settled. */
+  /** Whether all own ranges can take commands, as far as was last looked. */
   isReady = false;
   private readonly ranges: readonly SoleRange[];
   private readonly engine: SnapshotEngine;
+  /** The replicas' turn is written in the transaction of commands. */
+  private isJoining = false;
 
   /** Throws as `RaftStore` does. Call {@link settle} behind it. */
-  constructor(engine: SnapshotEngine, env: Env, ranges: readonly SoleRange[]) {
+  constructor(engine: SnapshotEngine, env: Env, ranges: readonly SoleRange[], shared?: SharedRanges) {
     this.engine = engine;
     this.ranges = ranges;
+    const { sink, send, coprocessors } = shared ?? NOBODY_ELSE;
     this.raft = new RaftStore({
-      engine,
-      env,
-      sink: NOBODY_ASKS,
-      coprocessors: (service, id) => this.rangeOf(service).coprocessorOf(id),
-      send: () => assert(false, 'who is alone sends nothing'),
+      ...{ engine, env, sink, send },
+      coprocessors: (service, id) => {
+        const make = coprocessors.get(service);
+        return make === undefined ? this.rangeOf(service).coprocessorOf(id) : make(id);
+      },
     });
     for (const range of ranges) if (range.id === 0) this.found(range, env);
   }
 
+  /** Whether the range is this store's own. */
+  isSole(range: number): boolean {
+    return this.ranges.some(({ id }) => id === range);
+  }
+
   private rangeOf(service: number): SoleRange {
     const range = this.ranges.find(other => other.service === service);
-    assert(range !== undefined, 'a store is opened by who serves its ranges');
-    return range;
+    if (range !== undefined) return range;
+    const name = `0x${service.toString(16)}`;
+    throw new ShoalError(
+      'SHOAL_STORAGE_VERSION',
+      `a range of service ${name} is stored, which nobody here serves`,
+    );
   }
 
   private found(range: SoleRange, { random }: Env): void {
@@ -120,29 +149,57 @@ export class SoleRanges {
     this.raft.found(descriptor, writer => rename(writer, service, id));
   }
 
-  /** Does what the replicas want done. Gives whether all of them can take commands. */
+  /** Does what the replicas want done, and at the start for as long as the own ones are not ready. Gives whether they are. */
   settle(): boolean {
     const { raft } = this;
-    for (let turns = 0; turns < TURNS_MAX && raft.pending; turns++) raft.turn();
-    this.isReady = !raft.isCommitting;
-    for (const range of this.ranges) if (!range.isReady(raft)) this.isReady = false;
+    for (let turns = 0; turns < TURNS_MAX && raft.pending && !this.look(); turns++) raft.turn();
+    return this.look();
+  }
+
+  private look(): boolean {
+    this.isReady = !this.raft.isCommitting;
+    for (const range of this.ranges) if (!range.isReady(this.raft)) this.isReady = false;
     return this.isReady;
   }
 
+  /** A turn of the replicas begins. True: it wants a transaction, that of {@link commit} or the one which comes now. */
+  begin(): boolean {
+    this.isJoining = this.raft.begin();
+    this.look();
+    return this.isJoining;
+  }
+
+  /** Whether own ranges and the others can be written in one transaction. */
+  get canJoin(): boolean {
+    return this.isReady && !this.raft.isStruggling;
+  }
+
+  /** The replicas' turn has a transaction of its own. */
+  commit(): void {
+    this.isJoining = false;
+    this.raft.commit();
+    this.look();
+  }
+
   /** Behind the last command of the turn's transaction. */
-  finish(): void {
-    this.raft.finishDecisions();
+  finish(writer: KvWriter): void {
+    this.raft.decisions.finish();
+    if (this.isJoining) this.raft.write(writer);
   }
 
   durable(): void {
-    this.raft.decided(true);
+    this.raft.decisions.end(true);
+    if (this.isJoining) this.raft.durable();
+    this.isJoining = false;
   }
 
   /** The transaction came to nothing: memory is built again from what is stored. */
   failed(): void {
     for (const range of this.ranges)
       if (!range.isDeciding) range.coprocessor.reset(range.boundary, this.engine);
-    this.raft.decided(false);
+    this.raft.decisions.end(false);
+    if (this.isJoining) this.raft.failed();
+    this.isJoining = false;
   }
 }
 
@@ -164,9 +221,13 @@ function rename(writer: KvWriter, service: number, id: number): void {
   }
 }
 
-const NOBODY_ASKS: RangeSink = {
-  outcome: () => assert(false, 'nobody proposes'),
-  readable: () => assert(false, 'nobody reads'),
-  readRefused: () => assert(false, 'nobody reads'),
-  changed: () => undefined,
+const NOBODY_ELSE: SharedRanges = {
+  sink: {
+    outcome: () => assert(false, 'nobody proposes'),
+    readable: () => assert(false, 'nobody reads'),
+    readRefused: () => assert(false, 'nobody reads'),
+    changed: () => undefined,
+  },
+  send: () => assert(false, 'who is alone sends nothing'),
+  coprocessors: new Map(),
 };

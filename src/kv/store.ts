@@ -1,17 +1,19 @@
 import { assert } from '../base/assert.js';
 import { ByteReader, ByteWriter } from '../base/bytes.js';
 import type { Clock, Env } from '../base/env.js';
-import { ShoalError } from '../base/errors.js';
+import { isStorageFull } from '../base/errors.js';
 import { OP, STATUS } from '../contract/contract.js';
 import type { KvWriter, SnapshotEngine } from './engine.js';
 import { FrameBatch, type FrameSender } from './frame-batch.js';
 import type { Request, Service, ServiceHost } from './service.js';
-import { type SoleRange, SoleRanges } from './sole-range.js';
+import { type SharedRanges, type SoleRange, SoleRanges } from './sole-range.js';
 
 /** What a store needs of the threads around it. */
 export interface StoreWire {
   readonly send: FrameSender;
   congested(peer: number): boolean;
+  /** Has what was sent on its way now: the thread is about to wait for the disk. */
+  flush?(): void;
 }
 
 /** How much a turn applies at most; it goes over by one request. */
@@ -24,14 +26,21 @@ export interface TurnLimits {
   readonly durationMsMax: number;
 }
 
+export interface StoreOptions {
+  readonly limits?: Partial<TurnLimits>;
+  readonly shared?: SharedRanges;
+}
+
 /**
  * One engine, the services on it, and the turn: requests are gathered by `handleFrame`, applied in one write
  * transaction by `endTurn`, each seeing what the ones before it did, and answered when that is durable. Questions
  * that need no transaction are answered at once. Free of threads.
  *
- * The ranges are replicas of a replicated store on the same engine (sole-range.ts). What is decided in a turn is committed
- * by the turn; what the replicas want written for themselves, as when they are made or elected, goes before it, and until
- * they can decide, requests wait.
+ * The ranges are replicas of a replicated store on the same engine (sole-range.ts), and it may hold others, which are
+ * shared with other stores. What is decided in a turn is committed by the turn; what the replicas want written for
+ * themselves goes into the same transaction, so all ranges' work of a turn costs one flush, or into one of its own if there
+ * is nothing else. While the own ranges cannot decide, as before they are elected, requests wait; for shared ones nobody
+ * waits.
  *
  * What a turn has no share left for is first in the next, but for what was put off by a service: that is older than
  * anything which still waits, so it comes before.
@@ -66,13 +75,13 @@ export class Store implements ServiceHost {
     wire: StoreWire,
     env: Env,
     ranges: readonly SoleRange[],
-    limits: Partial<TurnLimits> = {},
+    { limits, shared }: StoreOptions = {},
   ) {
     this.engine = engine;
     this.wire = wire;
     this.clock = env.clock;
     this.limits = { ...TURN_LIMITS, ...limits };
-    this.ranges = new SoleRanges(engine, env, ranges);
+    this.ranges = new SoleRanges(engine, env, ranges, shared);
     this.ranges.settle();
   }
 
@@ -142,12 +151,30 @@ export class Store implements ServiceHost {
 
   /** Applies a turn's share of what waits, commits it, and sends the answers. Waits while a commit is under way. */
   endTurn(): void {
-    if (this.committing || !this.ranges.settle()) return;
-    this.takeDeferred();
-    if (this.pendingBytes === 0 || (!this.urgent && this.pendingBytes < WAITING_BYTES_MAX)) {
+    if (this.committing) return;
+    const { ranges } = this;
+    if (ranges.begin()) {
+      this.wire.flush?.();
+      if (!ranges.canJoin || !this.hasShare) ranges.commit();
+    }
+    if (!ranges.isReady) return;
+    if (!this.hasShare) {
       this.afterTurn();
       return;
     }
+    this.takeDeferred();
+    this.commit();
+    this.dropApplied();
+  }
+
+  /** Whether something waits that is worth a commit. */
+  private get hasShare(): boolean {
+    if (this.deferred.length > 0) return true;
+    const bytes = this.pendingBytes;
+    return bytes > 0 && (this.urgent || bytes >= WAITING_BYTES_MAX);
+  }
+
+  private commit(): void {
     const first = this.queueAt;
     this.committing = true;
     try {
@@ -162,11 +189,10 @@ export class Store implements ServiceHost {
         },
       );
     } catch (error) {
-      if (!this.committing || !isFull(error)) throw error;
+      if (!this.committing || !isStorageFull(error)) throw error;
       this.committing = false;
       this.giveUp(first);
     }
-    this.dropApplied();
   }
 
   private applyShare(writer: KvWriter): void {
@@ -190,7 +216,7 @@ export class Store implements ServiceHost {
       this.requests++;
     } while (turn.position < bytesEnd && weight < weightMax && clock.monotonicMs() < lastMs);
     for (const service of this.services) service.finish(writer, this.out);
-    this.ranges.finish();
+    this.ranges.finish(writer);
   }
 
   /** What is left is taken to the front once it is less than what is behind it. */
@@ -249,7 +275,6 @@ export class Store implements ServiceHost {
 
   /** To be called about once a second. */
   tick(nowMs: number): void {
-    this.ranges.raft.tick();
     for (const service of this.services) service.tick(nowMs, this.engine, this.now);
     if (this.pendingBytes > 0) this.urgent = true;
     this.now.sendAll(this.wire.send);
@@ -288,7 +313,3 @@ const TURN_LIMITS: TurnLimits = { weightMax: 2048, bytesMax: 512 * 1024, duratio
 /** Requests that can wait are committed when there are this many bytes of them. */
 const WAITING_BYTES_MAX = 256 * 1024;
 const UNAVAILABLE = Uint8Array.of(STATUS.UNAVAILABLE);
-
-function isFull(error: unknown): boolean {
-  return error instanceof ShoalError && error.code === 'SHOAL_STORAGE_FULL';
-}

@@ -12,7 +12,7 @@ import type { SnapshotEngine } from '../../src/kv/engine.js';
 import { SERVICE } from '../../src/kv/keys.js';
 import { FIRST_RANGE_ID } from '../../src/kv/kv.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
-import { SoleRange } from '../../src/kv/sole-range.js';
+import { type SharedRanges, SoleRange } from '../../src/kv/sole-range.js';
 import { Store, type TurnLimits } from '../../src/kv/store.js';
 import { RetainCoprocessor, type RetainLimits } from '../../src/retain/retain.js';
 import { RetainService } from '../../src/retain/service.js';
@@ -34,6 +34,7 @@ export interface HarnessOptions {
   readonly mqttPeers?: readonly number[];
   readonly callIdSeed?: number;
   readonly turn?: Partial<TurnLimits>;
+  readonly shared?: SharedRanges;
 }
 
 export const TENANT = 'acme';
@@ -91,7 +92,10 @@ export class StoreHarness {
         log: NO_LOG,
       },
       [dist, inbox, retain],
-      options.turn,
+      {
+        ...(options.turn && { limits: options.turn }),
+        ...(options.shared && { shared: options.shared }),
+      },
     );
     for (let turns = 0; turns < OPENING_TURNS_MAX && !this.store.isReady; turns++) {
       options.engine?.flush?.();

@@ -1,3 +1,4 @@
+import { assert } from '../../base/assert.js';
 import type { KvWriter } from '../engine.js';
 import type { Replica } from './replica.js';
 import { Turn } from './turn.js';
@@ -12,31 +13,36 @@ import { Turn } from './turn.js';
  * In the caller's transaction `enter` and commands, as often as is wanted, then `finish`; behind it `end`.
  */
 export class Decisions {
+  private readonly store: { isCommitting: boolean };
   private readonly turn = new Turn();
   private deciding: Replica[] = [];
 
-  get isEmpty(): boolean {
-    return this.deciding.length === 0;
+  constructor(store: { isCommitting: boolean }) {
+    this.store = store;
   }
 
-  /** What the transaction holds of the range is an entry of it. */
+  /** What the transaction holds of the range is an entry of it; `replica.canDecide`. */
   enter(replica: Replica, writer: KvWriter): void {
+    assert(!this.store.isCommitting, 'one transaction at a time');
     if (replica.isDeciding) return;
-    if (this.isEmpty) this.turn.begin(writer);
+    if (this.deciding.length === 0) this.turn.begin(writer);
     replica.beginDeciding(this.turn);
     this.deciding.push(replica);
   }
 
   /** Behind the last one of a transaction. */
   finish(): void {
-    if (this.isEmpty) return;
+    if (this.deciding.length === 0) return;
     for (const replica of this.deciding) replica.storeDecisions(this.turn);
     this.turn.end();
+    this.store.isCommitting = true;
   }
 
+  /** The transaction is durable, or has come to nothing, and what it changed in memory is read again. */
   end(isDurable: boolean): void {
     const { deciding } = this;
     this.deciding = [];
+    this.store.isCommitting = false;
     for (const replica of deciding) replica.endDeciding(isDurable);
   }
 }

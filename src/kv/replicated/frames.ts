@@ -60,6 +60,11 @@ export class Frames {
     return frame;
   }
 
+  /** Frames that are not sent yet. */
+  get waiting(): number {
+    return this.byStore.size;
+  }
+
   flush(): void {
     if (this.byStore.size === 0) return;
     for (const [store, frame] of this.byStore) this.flushOne(store, frame);

@@ -1,7 +1,7 @@
 import { assert } from '../../base/assert.js';
 import type { ByteReader, ByteWriter } from '../../base/bytes.js';
 import type { Env } from '../../base/env.js';
-import { ShoalError } from '../../base/errors.js';
+import { isStorageFull } from '../../base/errors.js';
 import type { KvWriter, SnapshotEngine } from '../engine.js';
 import type { ReplicaId } from '../raft/configuration.js';
 import type { Message } from '../raft/message.js';
@@ -18,28 +18,15 @@ import {
 import { Decisions } from './decisions.js';
 import type { Descriptor } from './descriptor.js';
 import { besideDriver, DRIVER_TIMING, Driver } from './driver.js';
-import { Frames, readFrameHead, type StoreSender } from './frames.js';
+import { Frames, readFrameHead } from './frames.js';
 import { openIdentity, randomU53, type StoreIdentity } from './identity.js';
 import { Liveness, NEWS, peerStores, tellOf } from './liveness.js';
 import { Mailroom } from './mailroom.js';
 import type { RangeSink, Replica, ReplicaHost, ReplicaLimits } from './replica.js';
-import { type CoprocessorFactory, type Doomed, type Founding, ReplicaTable } from './replica-table.js';
-import { SNAPSHOT_LIMITS, type SnapshotLimits, SnapshotSender } from './snapshot.js';
-import { APPLY_BYTES_MAX, FULL_PAUSE_MS, REPLICA_LIMITS } from './store-limits.js';
-import { Turn } from './turn.js';
-
-export interface RaftStoreOptions {
-  readonly engine: SnapshotEngine;
-  readonly env: Env;
-  readonly sink: RangeSink;
-  readonly coprocessors: CoprocessorFactory;
-  /** Sends a frame to another store; see {@link RaftStore.step}. */
-  readonly send: StoreSender;
-  readonly timing?: Partial<RaftTiming>;
-  readonly raftLimits?: Partial<RaftLimits>;
-  readonly limits?: Partial<ReplicaLimits>;
-  readonly snapshots?: Partial<SnapshotLimits>;
-}
+import { type Doomed, type Founding, ReplicaTable } from './replica-table.js';
+import { SNAPSHOT_LIMITS, SnapshotSender } from './snapshot.js';
+import { APPLY_BYTES_MAX, FULL_PAUSE_MS, type RaftStoreOptions, REPLICA_LIMITS } from './store-options.js';
+import { type Share, Turn } from './turn.js';
 
 /**
  * The replicas of one store: one engine, one thread, many ranges. Free of threads, timers and time of its own.
@@ -54,7 +41,8 @@ export interface RaftStoreOptions {
  * stores (liveness.ts).
  *
  * A transaction that finds no room leaves nothing behind: all replicas are opened again from what is stored, as after a
- * crash; who waits for an outcome is told that it is not known. Any other failure of the engine is thrown.
+ * crash, but for those of ranges that have nobody else and were not written to; who waits for an outcome is told that it
+ * is not known. Any other failure of the engine is thrown.
  *
  *   log.ts, log-records.ts   a range's log and hard state        state.ts, sessions.ts    what applied entries made
  *   replica.ts, pending.ts   Raft machine + log + state          transitions.ts           split, merge, members
@@ -87,9 +75,13 @@ export class RaftStore implements ReplicaHost {
   private founding: Founding[] = [];
   private doomed: Doomed[] = [];
   private peers: Set<number> | undefined;
-  private readonly decisions = new Decisions();
+  /** What is done in the caller's own transaction on this store's engine. */
+  readonly decisions = new Decisions(this);
   /** A transaction is not durable yet, and there must be no other. */
   isCommitting = false;
+  /** The last transaction of a turn found no room. */
+  isStruggling = false;
+  private share: Share | undefined;
   private pausedUntilMs = Number.NEGATIVE_INFINITY;
   /** Transactions, and those that found no room. */
   commits = 0;
@@ -125,7 +117,6 @@ export class RaftStore implements ReplicaHost {
     for (const replica of this.around.byRange.values()) this.start(replica);
   }
 
-  /** Of the store. */
   get id(): number {
     return this.identity.store;
   }
@@ -142,6 +133,12 @@ export class RaftStore implements ReplicaHost {
   get pending(): boolean {
     if (this.isCommitting || this.env.clock.monotonicMs() < this.pausedUntilMs) return false;
     return this.dirty.size + this.founding.length + this.doomed.length > 0 || !this.around.garbage.isEmpty;
+  }
+
+  /** Whether a tick would be heard by anybody: time is passing for a replica, or a range is shared with other stores. */
+  get needsTicks(): boolean {
+    this.peers ??= peerStores(this.id, this.replicas);
+    return this.awake.size + this.driven.size + this.peers.size + this.frames.waiting > 0;
   }
 
   // -- Asked on this store -------------------------------------------------------------------------------------
@@ -283,32 +280,6 @@ export class RaftStore implements ReplicaHost {
     this.sink.outcome(range, session, sequence, outcome, NO_BYTES, 0, 0);
   }
 
-  // -- Decided here: in the caller's transaction on this store's engine, see decisions.ts ------------------------
-
-  /** The transaction changes the range; `replica.canDecide`. */
-  enter(replica: Replica, writer: KvWriter): void {
-    assert(!this.isCommitting, 'one transaction at a time');
-    this.decisions.enter(replica, writer);
-  }
-
-  /** Does a command. */
-  decide(replica: Replica, input: ByteReader, writer: KvWriter, output: ByteWriter): void {
-    this.enter(replica, writer);
-    replica.state!.coprocessor.mutate(input, writer, output);
-  }
-
-  /** Behind the last command of the transaction. */
-  finishDecisions(): void {
-    this.decisions.finish();
-    this.isCommitting = !this.decisions.isEmpty;
-  }
-
-  /** The transaction is durable, or has come to nothing, and what it changed in memory is read again. */
-  decided(isDurable: boolean): void {
-    this.isCommitting = false;
-    this.decisions.end(isDurable);
-  }
-
   // -- From outside --------------------------------------------------------------------------------------------
 
   /** A frame of another store, which the transport vouches for. The bytes are kept: they must not be reused. */
@@ -366,7 +337,30 @@ export class RaftStore implements ReplicaHost {
   // -- Turn ----------------------------------------------------------------------------------------------------
 
   turn(): void {
-    if (!this.pending) return;
+    if (this.begin()) this.commit();
+  }
+
+  /** In a transaction of its own. */
+  commit(): void {
+    try {
+      this.engine.write(
+        writer => this.write(writer),
+        () => this.durable(),
+      );
+    } catch (error) {
+      // Thrown behind the commit it is no failure of the engine.
+      if (this.share === undefined || !isStorageFull(error)) throw error;
+      this.failed();
+    }
+  }
+
+  /**
+   * Does what needs no transaction. True: the turn needs one, at once: `commit`, or one with `write` as the last thing in
+   * it, and then `durable`, or `failed` if it found no room.
+   */
+  begin(): boolean {
+    if (!this.pending) return false;
+    assert(this.share === undefined, 'a turn ends before the next one begins');
     const active: Replica[] = [];
     const { dirty } = this;
     this.dirty = new Set();
@@ -378,42 +372,35 @@ export class RaftStore implements ReplicaHost {
     }
     for (const replica of active) this.post(replica, replica.ready?.messages);
     this.frames.flush();
+    const { doomed, founding } = this;
     const mustWrite =
-      this.founding.length + this.doomed.length > 0 ||
+      founding.length + doomed.length > 0 ||
       !this.around.garbage.isEmpty ||
       active.some(replica => replica.mustWrite);
-    if (!mustWrite) return this.settle(active);
-    this.isCommitting = true;
-    const { doomed, founding } = this;
-    this.doomed = [];
-    this.founding = [];
-    try {
-      this.engine.write(
-        writer => {
-          this.current.begin(writer);
-          this.writeAll(active, doomed, founding);
-        },
-        () => {
-          this.isCommitting = false;
-          this.commits++;
-          this.settle(active);
-        },
-      );
-    } catch (error) {
-      // Thrown behind the commit it is no failure of the engine.
-      if (!this.isCommitting || !(error instanceof ShoalError) || error.code !== 'SHOAL_STORAGE_FULL')
-        throw error;
-      this.isCommitting = false;
-      this.founding = founding;
-      this.startAnew();
-    }
+    if (mustWrite) {
+      this.doomed = [];
+      this.founding = [];
+      this.share = { active, doomed, founding };
+    } else this.settle(active);
+    return mustWrite;
   }
 
-  private writeAll(
-    active: readonly Replica[],
-    doomed: readonly Doomed[],
-    founding: readonly Founding[],
-  ): void {
+  write(writer: KvWriter): void {
+    this.isCommitting = true;
+    this.current.begin(writer);
+    this.writeAll(this.share!);
+  }
+
+  durable(): void {
+    const { active } = this.share!;
+    this.share = undefined;
+    this.isCommitting = false;
+    this.isStruggling = false;
+    this.commits++;
+    this.settle(active);
+  }
+
+  private writeAll({ active, doomed, founding }: Share): void {
     const { current, around } = this;
     around.garbage.step(current.writer);
     for (const { replica, target } of doomed) around.destroy(replica, current.writer, target);
@@ -447,10 +434,7 @@ export class RaftStore implements ReplicaHost {
   }
 
   private settleTable(): void {
-    const { around } = this;
-    const { buried, begotten } = around;
-    around.buried = [];
-    around.begotten = [];
+    const { buried, begotten } = this.around.takeChanges();
     for (const { replica, target } of buried) {
       this.awake.delete(replica);
       this.driven.delete(replica);
@@ -462,21 +446,31 @@ export class RaftStore implements ReplicaHost {
     }
   }
 
-  /** No room: as after a crash. */
-  private startAnew(): void {
+  /**
+   * No room, nothing of the transaction is in force: as after a crash, but for those whose range has nobody else and that
+   * had no part in it. Decisions that were in it are taken back before.
+   */
+  failed(): void {
+    const { active, founding } = this.share!;
+    this.share = undefined;
+    this.isCommitting = false;
+    this.isStruggling = true;
+    this.founding = [...founding, ...this.founding];
     this.failures++;
     this.pausedUntilMs = this.env.clock.monotonicMs() + FULL_PAUSE_MS;
     this.env.log.error({ store: this.id }, 'no room to store; trying again from what is stored');
     this.frames.clear();
     this.sender.close();
-    const former = [...this.replicas, ...this.around.buried.map(({ replica }) => replica)];
+    const all = [...this.replicas, ...this.around.buried.map(({ replica }) => replica)];
+    const kept = new Set(all.filter(one => !active.includes(one) && !one.isDestroyed && one.canDecide));
     this.dirty.clear();
     this.awake.clear();
     this.driven.clear();
-    this.around.open();
-    for (const replica of this.replicas) this.start(replica);
+    this.around.open(kept);
+    for (const replica of this.replicas) if (!kept.has(replica)) this.start(replica);
+    for (const replica of kept) this.touch(replica);
     this.current.outcomes.fail(this.sink, OUTCOME.UNKNOWN);
-    for (const replica of former) replica.abandon();
+    for (const replica of all) if (!kept.has(replica)) replica.abandon();
   }
 
   // -- For the replicas ----------------------------------------------------------------------------------------

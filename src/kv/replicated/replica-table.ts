@@ -89,10 +89,11 @@ export class ReplicaTable implements Surroundings {
     this.coprocessors = coprocessors;
   }
 
-  /** Forgets everything and opens what is stored. */
-  open(): void {
+  /** Forgets everything but `kept` and opens what is stored. */
+  open(kept: Iterable<Replica> = []): void {
     const { engine, host } = this;
     this.byRange.clear();
+    for (const replica of kept) this.byRange.set(replica.rangeId, replica);
     this.buried = [];
     this.begotten = [];
     this.garbage.open(engine);
@@ -103,6 +104,7 @@ export class ReplicaTable implements Surroundings {
       return true;
     });
     for (const rangeId of ranges) {
+      if (this.byRange.has(rangeId)) continue;
       const log = RangeLog.open(rangeId, engine, host.limits)!;
       const replica = new Replica(host, log.replica, log);
       replica.install = Install.open(rangeId, engine);
@@ -110,6 +112,14 @@ export class ReplicaTable implements Surroundings {
       if (hasState && replica.install?.isCommitted !== true) replica.state = this.openState(rangeId, log);
       this.byRange.set(rangeId, replica);
     }
+  }
+
+  /** What came and went in the turn, once. */
+  takeChanges(): Pick<ReplicaTable, 'buried' | 'begotten'> {
+    const { buried, begotten } = this;
+    this.buried = [];
+    this.begotten = [];
+    return { buried, begotten };
   }
 
   openState(rangeId: number, log: RangeLog): RangeState {

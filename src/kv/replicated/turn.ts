@@ -1,6 +1,8 @@
 import { ByteWriter } from '../../base/bytes.js';
 import type { KvWriter } from '../engine.js';
 import type { Coprocessor } from '../range.js';
+import type { Replica } from './replica.js';
+import type { Doomed, Founding } from './replica-table.js';
 
 /** Beside OUTCOME: the entry cannot be applied yet, and nothing was done. */
 export const WAITS = -1;
@@ -106,4 +108,11 @@ export class Turn {
     for (const coprocessor of this.touched) coprocessor.finish(this.writer);
     this.touched.clear();
   }
+}
+
+/** Who takes part in a turn's transaction. */
+export interface Share {
+  readonly active: readonly Replica[];
+  readonly doomed: readonly Doomed[];
+  readonly founding: readonly Founding[];
 }

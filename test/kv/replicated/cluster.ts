@@ -6,7 +6,8 @@ import { MemoryEngine } from '../../../src/kv/memory-engine.js';
 import type { Boundary, Coprocessor } from '../../../src/kv/range.js';
 import { OUTCOME } from '../../../src/kv/replicated/commands.js';
 import type { Descriptor } from '../../../src/kv/replicated/descriptor.js';
-import { RaftStore, type RaftStoreOptions } from '../../../src/kv/replicated/raft-store.js';
+import { RaftStore } from '../../../src/kv/replicated/raft-store.js';
+import type { RaftStoreOptions } from '../../../src/kv/replicated/store-options.js';
 
 export const SERVICE = 0x72;
 export const QUIET_LOG = {

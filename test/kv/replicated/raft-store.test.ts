@@ -62,16 +62,18 @@ describe('what is decided in a transaction of somebody else', () => {
     const work = (writer: KvWriter) => {
       for (const [key, value] of pairs) {
         const output = new ByteWriter();
-        store.decide(store.replica(RANGE)!, new ByteReader(put(key, value)), writer, output);
+        const replica = store.replica(RANGE)!;
+        store.decisions.enter(replica, writer);
+        replica.state!.coprocessor.mutate(new ByteReader(put(key, value)), writer, output);
         out.push(output.view().toString());
       }
-      store.finishDecisions();
+      store.decisions.finish();
       if (fails) throw new Error('on purpose');
     };
     try {
-      engine.write(work, () => store.decided(true));
+      engine.write(work, () => store.decisions.end(true));
     } catch {
-      store.decided(false);
+      store.decisions.end(false);
     }
     return out;
   }

@@ -278,6 +278,31 @@ export function strandChange(world: KvWorld, forMs: number): void {
   });
 }
 
+/** A leader that is cut off from the other voters, and just then is to go on with newcomers in their place. */
+export function emigrate(world: KvWorld, forMs: number): void {
+  const found = leading(world);
+  if (found === undefined) return;
+  const { leader, store } = found;
+  const { voters, outgoing } = leader.raft.configuration;
+  const places = world.stores.filter(one => world.replicasOn(one, leader.group).length === 0);
+  if (voters.length < 3 || outgoing.length > 0 || places.length < 2) return;
+  const left = without(world, [store, ...places]);
+  cutBoth(world, left, without(world, left), Math.max(8_000, Math.min(forMs, 20_000)));
+  world.time.after(world.random.between(0, 400), () => {
+    if (store.replicas.get(leader.id) !== leader || !leader.isLeader) return;
+    const others = voters.filter(id => id !== leader.id);
+    const seats = world.random
+      .sample(places, 2)
+      .map(one => world.seat(leader.group, one, leader.raft.lastIndex + 1));
+    // One who stays is not enough for a majority of the former ones.
+    world.change(
+      leader,
+      sorted([leader.id, ...others.slice(0, Math.max(0, voters.length - 4)), ...seats]),
+      [],
+    );
+  });
+}
+
 /** A leader that hears what the others said seconds ago, and is not heard. */
 export function hearThePast(world: KvWorld): void {
   const found = leading(world);

@@ -18,6 +18,9 @@ import type { Rules } from './rules.js';
  * | merge.ts | joins cold neighbours; brings them to the same stores and under one leader first |
  * | redundant.ts | retires replicas that nobody counts on any more, and empty twins of a key space |
  *
+ * board.ts hears what stores say of themselves (account-codec.ts) and what operators changed (rules-entry.ts), steward.ts acts
+ * for one store, order.ts and obedience.ts are what an operator tells it to do.
+ *
  * ## Who decides
  *
  * A store gives commands only for ranges that it leads itself, or about replicas that it holds itself. So two stores

@@ -11,6 +11,7 @@ import {
   storeKey,
 } from './account-codec.js';
 import type { Landscape, RangeLoad, ReplicaAccount, StoreAccount } from './landscape.js';
+import { decodeSteering, NO_STEERING, RULES_KEY, type Steering } from './rules-entry.js';
 
 /** A change to make in the shared map; without bytes the key is to be deleted. */
 export interface Publication {
@@ -47,6 +48,7 @@ export class Board {
   /** Own entries in the map that this board did not write. */
   private readonly leftBehind = new Set<string>();
   private seen: Landscape | undefined;
+  private heard = NO_STEERING;
 
   /** `own`: the store that it belongs to, if any. */
   constructor(clock: Clock, own?: { readonly id: number; readonly account: PublishedStore }) {
@@ -58,12 +60,15 @@ export class Board {
 
   /** An entry of the shared map is now this; undefined when it was deleted. False if it is none of ours, or malformed. */
   hear(key: string, bytes: Uint8Array | undefined): boolean {
+    if (key === RULES_KEY) return this.hearSteering(bytes);
     const names = accountKey(key);
     if (names === undefined) return false;
     const { store, range } = names;
     if (store === this.self) {
-      // Of an earlier life: what is not held any more has to go.
-      if (range !== 0 && bytes !== undefined && !this.published.has(key)) this.leftBehind.add(key);
+      // Of an earlier life: what is not held any more has to go. Who took a living store for lost has deleted too much.
+      if (bytes === undefined && range === 0) this.publishedStore = '';
+      else if (bytes === undefined) this.published.delete(key);
+      else if (range !== 0 && !this.published.has(key)) this.leftBehind.add(key);
       return true;
     }
     const nowMs = this.clock.monotonicMs();
@@ -83,6 +88,18 @@ export class Board {
     if (known?.store === undefined && known?.replicas.size === 0) this.known.delete(store);
     this.seen = undefined;
     return true;
+  }
+
+  private hearSteering(bytes: Uint8Array | undefined): boolean {
+    const steering = bytes === undefined ? NO_STEERING : decodeSteering(bytes);
+    if (steering === undefined) return false;
+    this.heard = steering;
+    return true;
+  }
+
+  /** What operators have changed; the same object until they change it again. */
+  get steering(): Steering {
+    return this.heard;
   }
 
   private knownOf(store: number, nowMs: number): Known {
@@ -137,6 +154,13 @@ export class Board {
       services: store?.services ?? [],
       replicas: isSelf ? this.own : [...known.replicas.values()].sort((a, b) => a.range - b.range),
     };
+  }
+
+  /** What has to be deleted for a store that is gone for good to be forgotten. */
+  forgetting(store: number): readonly Publication[] {
+    const replicas = [...(this.known.get(store)?.replicas.keys() ?? [])];
+    const keys = [storeKey(store), ...replicas.map(range => replicaKey(store, range))];
+    return keys.map(key => ({ key, bytes: undefined }));
   }
 
   /** What of the own account is to be published now. */

@@ -10,6 +10,7 @@ import type { Command } from './balancer.js';
 import { Board, type Publication } from './board.js';
 import { Governor } from './governor.js';
 import {
+  accountOf,
   leadersOf,
   MEMBER,
   type Member,
@@ -18,7 +19,10 @@ import {
   type Silence,
   sharedOf,
 } from './landscape.js';
+import { commandWords, obey } from './obedience.js';
+import { type BalancerReport, decodeOrder, encodeAnswer, type OrderAnswer } from './order.js';
 import { DEFAULT_RULES, type Rules } from './rules.js';
+import { NO_STEERING, rulesOf } from './rules-entry.js';
 
 export interface StewardOptions {
   readonly store: RaftStore;
@@ -54,7 +58,9 @@ interface Errand {
 export class Steward {
   readonly board: Board;
   readonly governor = new Governor();
+  /** Where operators have said nothing else. */
   rules: Rules = DEFAULT_RULES;
+  private steering = NO_STEERING;
   private readonly options: StewardOptions;
   private readonly session: number;
   private readonly spread: number;
@@ -100,11 +106,24 @@ export class Steward {
     if (changes.length > 0) publish(changes);
     const landscape = this.board.landscape();
     this.settleErrand(nowMs);
+    this.steer();
     if (!this.isSettled) return;
-    const { rules, spread } = this;
+    const { spread } = this;
+    const rules = rulesOf(this.steering, this.rules);
     const { services } = this.options;
     const command = this.governor.decide({ self: store.id, landscape, rules, nowMs, services, spread });
     if (command !== undefined) this.begin(command, nowMs);
+  }
+
+  /** Does what operators have said since. */
+  private steer(): void {
+    const { steering } = this.board;
+    if (steering === this.steering) return;
+    this.steering = steering;
+    for (const { name, running } of this.governor.states()) {
+      const wanted = !steering.stopped.includes(name);
+      if (running !== wanted) this.governor.setRunning(name, wanted);
+    }
   }
 
   // -- The own account -----------------------------------------------------------------------------------------
@@ -154,9 +173,54 @@ export class Steward {
 
   // -- Commands ------------------------------------------------------------------------------------------------
 
-  /** Carries out an operator's command as it would a balancer's. False: it cannot be. */
-  carryOut(command: Command): boolean {
-    return this.give(command, ++this.lastSequence);
+  /** Carries out an order (order.ts), or refuses it in words. Never throws. Look again soon: it may have changed much. */
+  order(bytes: Uint8Array): Uint8Array {
+    const order = decodeOrder(bytes);
+    if (order === undefined) {
+      const why = 'the store does not know that order: its node may run another version';
+      return encodeAnswer({ kind: 'refused', why, leader: 0 });
+    }
+    if (order.kind === 'drain') return encodeAnswer(this.handOver());
+    if (order.kind === 'balancers')
+      return encodeAnswer({ kind: 'balancers', balancers: this.balancerReports() });
+    const { store, isSole, loadOf } = this.options;
+    const answer = obey(order, {
+      ...{ store, membersOf, landscape: sharedOf(this.board.landscape()) },
+      isSole: range => isSole?.(range) ?? false,
+      splitKeyOf: range => loadOf(range).splitKey,
+      give: command => this.give(command, ++this.lastSequence),
+    });
+    return encodeAnswer(answer);
+  }
+
+  /** All at once to who has the most of the log, and nothing comes back: it takes ranges of no service any more. */
+  private handOver(): OrderAnswer {
+    this.account = { ...this.account, services: [] };
+    const landscape = sharedOf(this.board.landscape());
+    let left = 0;
+    for (const replica of this.options.store.replicas) {
+      const { descriptor, rangeId } = replica;
+      if (!replica.isLeader || descriptor === undefined || this.options.isSole?.(rangeId) === true) continue;
+      const matched = (id: number) => replica.raft.progress.get(id)?.match ?? 0;
+      const [heir] = membersOf(descriptor)
+        .filter(({ role, store }) => role === MEMBER.VOTER && accountOf(landscape, store)?.alive === true)
+        .filter(({ store }) => store !== this.options.store.id)
+        .sort((one, other) => matched(other.replica) - matched(one.replica));
+      if (heir === undefined) continue;
+      this.options.store.transfer(rangeId, heir.store);
+      left++;
+    }
+    return { kind: left === 0 ? 'done' : 'begun' };
+  }
+
+  private balancerReports(): readonly BalancerReport[] {
+    const nowMs = this.options.env.clock.monotonicMs();
+    const landscape = this.board.landscape();
+    return this.governor.states().map(({ last, restsUntilMs, ...state }) => ({
+      ...state,
+      last: last === undefined ? '' : commandWords(last, landscape).slice(0, LAST_LENGTH_MAX),
+      restsMs: Math.max(0, restsUntilMs - nowMs),
+    }));
   }
 
   private begin(command: Command, nowMs: number): void {
@@ -236,6 +300,7 @@ export class Steward {
 }
 
 const SILENCES_A_RANGE = 8;
+const LAST_LENGTH_MAX = 200;
 const FIRST_REPLICA = 1;
 
 function membersOf({ members }: Descriptor): Member[] {

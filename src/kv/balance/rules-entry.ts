@@ -1,0 +1,54 @@
+import { changedRules, DEFAULT_RULES, type Rules } from './rules.js';
+
+/**
+ * What operators have changed, as one entry of the shared map that every board hears: of two changes at the same time the
+ * later one counts, whole. A release that knows more rules writes a higher version; older ones keep to what they heard
+ * last, so rules are changed when the upgrade is through.
+ */
+export interface Steering {
+  /** What differs from the defaults. */
+  readonly changes: Readonly<Partial<Rules>>;
+  /** Names of balancers that are not to run anywhere, in order. */
+  readonly stopped: readonly string[];
+}
+
+export const NO_STEERING: Steering = { changes: {}, stopped: [] };
+
+/** The key of the entry. */
+export const RULES_KEY = 'rules';
+
+const VERSION = 1;
+const ENTRY_BYTES_MAX = 4096;
+const STOPPED_MAX = 32;
+
+/** Fresh bytes. */
+export function encodeSteering({ changes, stopped }: Steering): Uint8Array {
+  return new Uint8Array(Buffer.from(JSON.stringify({ version: VERSION, rules: changes, stopped })));
+}
+
+/** Undefined for what is none, contradicts itself, or is of a newer release. Never throws. */
+export function decodeSteering(bytes: Uint8Array): Steering | undefined {
+  if (bytes.length > ENTRY_BYTES_MAX) return undefined;
+  let found: unknown;
+  try {
+    found = JSON.parse(Buffer.from(bytes).toString());
+  } catch {
+    return undefined;
+  }
+  if (!isRecord(found) || found.version !== VERSION) return undefined;
+  const { rules: changes, stopped } = found;
+  if (!isRecord(changes) || typeof changedRules(DEFAULT_RULES, changes) === 'string') return undefined;
+  if (!Array.isArray(stopped) || stopped.length > STOPPED_MAX) return undefined;
+  if (!stopped.every(name => typeof name === 'string')) return undefined;
+  return { changes, stopped };
+}
+
+/** The rules in effect; `base` alone where the two contradict each other. */
+export function rulesOf({ changes }: Steering, base: Rules = DEFAULT_RULES): Rules {
+  const rules = changedRules(base, changes);
+  return typeof rules === 'string' ? base : rules;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

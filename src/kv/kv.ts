@@ -11,6 +11,8 @@
  *   replicated/      `RaftStore`: one engine, many ranges, each with its group of replicas; its head has the parts, that of
  *                    transitions.ts why a split or merge loses and doubles nothing. raft/ is the machine it drives.
  *   sole-range.ts    the ranges of a `Store`: replicas with one voter of such a store.
+ *   map/             the service whose ranges are the first with several replicas: an operator's small values (map.ts).
+ *   key-sample.ts    what a range tells of itself to who places and divides ranges, from a sample of its keys.
  *   due-index.ts, write-batch.ts, frame-batch.ts, crc32c.ts: parts.
  *   io/              LMDB, the data directory and its lock, the check of a database file.
  *

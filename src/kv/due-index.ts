@@ -1,20 +1,29 @@
 import { ByteWriter } from '../base/bytes.js';
 import type { KvReader } from './engine.js';
 import { copyOf, kindAt, ordered53, prefixEnd, rawText, readOrdered53, tenantKey, tenantOf } from './keys.js';
+import { type Boundary, wholeService } from './range.js';
 
 /**
- * A walk over what is due, tenant by tenant: keys `service tenant 0 kind due(ordered53) rest`. Each call does a
- * bounded share, and the next goes on where it stopped, so that tenants take turns.
+ * A walk over what is due in a range, tenant by tenant: keys `service tenant 0 kind due(ordered53) rest`. Each call does a
+ * bounded share, and the next goes on where it stopped, so that tenants take turns. A tenant is in one range.
  */
 export class DueIndex {
   private readonly service: number;
   private readonly kind: number;
   private readonly key = new ByteWriter(64);
+  private boundary: Boundary;
   private nextTenant = '';
 
   constructor(service: number, kind: number) {
     this.service = service;
     this.kind = kind;
+    this.boundary = wholeService(service);
+  }
+
+  /** The range is this from now on: nothing else on the engine is looked at. */
+  reset(boundary: Boundary): void {
+    this.boundary = boundary;
+    this.nextTenant = '';
   }
 
   /** Starts the key of an entry; the caller appends what tells it from others that are due then. */
@@ -46,9 +55,10 @@ export class DueIndex {
 
   /** The first tenant at or after `nextTenant`. */
   private tenantFrom(reader: KvReader): string | undefined {
-    const start = rawText(this.key.reset().u8(this.service), this.nextTenant).copy();
+    const next = rawText(this.key.reset().u8(this.service), this.nextTenant).copy();
+    const { start, end } = this.boundary;
     let tenant: string | undefined;
-    reader.scan(start, Uint8Array.of(this.service + 1), key => {
+    reader.scan(Buffer.compare(start, next) > 0 ? start : next, end, key => {
       if (kindAt(key) > 0) tenant = tenantOf(key);
       return false;
     });

@@ -6,8 +6,9 @@ import { STATUS } from '../contract/contract.js';
 import { Message, readMessage, remainingSeconds } from '../contract/message.js';
 import { DueIndex } from '../kv/due-index.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import { copyOf, localKey, prefixEnd, SERVICE, tenantKey } from '../kv/keys.js';
-import type { Boundary, Coprocessor } from '../kv/range.js';
+import { BY_TENANT, KeySample } from '../kv/key-sample.js';
+import { copyOf, kindAt, localKey, prefixEnd, SERVICE, tenantKey } from '../kv/keys.js';
+import type { Boundary, Coprocessor, Division, RangeHints } from '../kv/range.js';
 import { FilterWalk, topicKey } from './topic-key.js';
 
 /**
@@ -37,6 +38,10 @@ import { FilterWalk, topicKey } from './topic-key.js';
  * because of the subscription (hence RETAIN 1; [MQTT-3.3.1-8] of 3.1.1), and [MQTT-3.3.1-9] has it sent always; who
  * does not want it says so by Retain Handling. Nor would a stored client id do: whoever has that id later never saw the
  * value. mosquitto 2.0 does the same. So no publisher is kept with a message.
+ *
+ * A range is divided between two tenants and nowhere else: the `x` entries of a tenant lie behind all of its topics, and an
+ * EXPIRE changes both. (So a tenant with most of the bytes cannot be divided. That wants `x` entries that lie with
+ * their topics, and a scan that goes on in the next range.) Each of the new ranges has the limits whole.
  *
  * Difference from BifroMQ: it asks an index of filters per tenant; here the store's own order is the index.
  */
@@ -68,6 +73,7 @@ export class RetainCoprocessor implements Coprocessor {
   private readonly limits: RetainLimits;
   private readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly dueIndex = new DueIndex(SERVICE.RETAIN, KIND_DUE);
+  private readonly sample = new KeySample(SERVICE.RETAIN, [BY_TENANT]);
   messages = 0;
   bytes = 0;
   private countsDirty = false;
@@ -84,13 +90,14 @@ export class RetainCoprocessor implements Coprocessor {
   }
 
   mutate(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
+    const seen = this.sample.through(writer);
     if (input.u8() === RETAIN_COMMAND.SET) {
       const tenant = input.text();
       input.u53();
-      output.u8(this.set(tenant, input, writer));
+      output.u8(this.set(tenant, input, seen));
       return;
     }
-    for (let left = input.u32(); left > 0; left--) this.expire(input.text(), input.blob(), writer);
+    for (let left = input.u32(); left > 0; left--) this.expire(input.text(), input.blob(), seen);
   }
 
   private set(tenant: string, input: ByteReader, writer: KvWriter): number {
@@ -166,16 +173,51 @@ export class RetainCoprocessor implements Coprocessor {
   finish(writer: KvWriter): void {
     if (!this.countsDirty) return;
     this.countsDirty = false;
-    this.value.reset().u53(this.messages).u53(this.bytes);
-    writer.put(localKey(this.key, SERVICE.RETAIN, this.rangeId, KIND_COUNTS).view(), this.value.view());
+    this.writeCounts(this.rangeId, this, writer);
   }
 
-  reset(_boundary: Boundary, reader: KvReader): void {
+  reset(boundary: Boundary, reader: KvReader): void {
     this.countsDirty = false;
-    const counts = reader.get(localKey(this.key, SERVICE.RETAIN, this.rangeId, KIND_COUNTS).view());
-    const counted = counts === undefined ? undefined : this.reader.over(counts);
-    this.messages = counted?.u53() ?? 0;
-    this.bytes = counted?.u53() ?? 0;
+    const { messages, bytes } = this.readCounts(this.rangeId, reader);
+    this.messages = messages;
+    this.bytes = bytes;
+    this.dueIndex.reset(boundary);
+    this.sample.reset(boundary);
+  }
+
+  divide({ upper, child }: Division, writer: KvWriter): void {
+    const counts = { messages: 0, bytes: 0 };
+    writer.scan(upper.start, upper.end, (key, value) => {
+      if (key[kindAt(key)] !== KIND_TOPIC) return true;
+      counts.messages++;
+      counts.bytes += key.length + value.length;
+      return true;
+    });
+    this.writeCounts(child, counts, writer);
+    this.count(-counts.messages, -counts.bytes);
+    this.finish(writer);
+  }
+
+  absorb(_boundary: Boundary, absorbed: number, writer: KvWriter): void {
+    const { messages, bytes } = this.readCounts(absorbed, writer);
+    this.count(messages, bytes);
+    this.finish(writer);
+  }
+
+  hints(reader: KvReader): RangeHints {
+    return this.sample.hints(reader, this.bytes);
+  }
+
+  private readCounts(range: number, reader: KvReader): Counts {
+    const counts = reader.get(localKey(this.key, SERVICE.RETAIN, range, KIND_COUNTS).view());
+    if (counts === undefined) return { messages: 0, bytes: 0 };
+    const record = this.reader.over(counts);
+    return { messages: record.u53(), bytes: record.u53() };
+  }
+
+  private writeCounts(range: number, { messages, bytes }: Counts, writer: KvWriter): void {
+    const value = this.value.reset().u53(messages).u53(bytes);
+    writer.put(localKey(this.key, SERVICE.RETAIN, range, KIND_COUNTS).view(), value.view());
   }
 
   query(input: ByteReader, reader: KvReader, output: ByteWriter): void {
@@ -191,6 +233,11 @@ export class RetainCoprocessor implements Coprocessor {
     const scan = new Scan(walk, prefix, nowMs, messagesMax, bytesMax, output, this.clock);
     scan.run(reader, first);
   }
+}
+
+interface Counts {
+  readonly messages: number;
+  readonly bytes: number;
 }
 
 /** One run of a scan up to its budget. */

@@ -133,6 +133,17 @@ describe('a map range', () => {
     expect({ entries: lower.coprocessor.entries, bytes: lower.coprocessor.bytes }).toEqual(lower.counted());
   });
 
+  it('gives no revision of a key again, whichever half it was in', () => {
+    const lower = new OneRange(7);
+    put(lower, 'a');
+    const upper = lower.divide(mapKey('m'), 8);
+    const revisions = ['x', 'x', 'x'].map(key => put(upper, key));
+    upper.mutate(encodeDelete({ key: 'x', nowMs: 1 }));
+    lower.absorb(upper, 8);
+    revisions.push(put(lower, 'x'));
+    expect(revisions.map(answer => 'revision' in answer && answer.revision)).toEqual([2, 3, 4, 5]);
+  });
+
   it('answers bytes that are no command with a status, and changes nothing', () => {
     const range = new OneRange(7);
     put(range, 'a');

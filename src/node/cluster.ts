@@ -30,6 +30,8 @@ import {
 import type { Config } from './config.js';
 import { isDeaf, type Peers } from './doctor-calls.js';
 import type { Finding } from './finding.js';
+import type { KvRelay } from './kv-relay.js';
+import { KvStandings } from './kv-standing.js';
 import { FINDINGS_MAX, type NodeReport, nodeService, serverIdOf } from './node-service.js';
 import { type Answers, askReports, knock, peersOf } from './peers.js';
 import type { CollectedMetric } from './prometheus.js';
@@ -69,6 +71,9 @@ const NO_ANSWERS: Answers = new Map();
 /** Hosts that do not answer calls and are looked at more closely. */
 const DEAF_MAX = 32;
 
+/** How long its stores may take to hand over what they lead, nor longer than a quarter of its time. */
+const HAND_OVER_MS_MAX = 3_000;
+
 /** A goodbye takes about a second; a node that stops does not wait longer for it than this, nor than half its time. */
 const LEAVE_MS_MAX = 4_000;
 
@@ -77,15 +82,22 @@ const ALONE_FIRST_MS = 10_000;
 const ALONE_EACH_MS = 60_000;
 
 /** Ready to start; nothing is bound yet. Throws SHOAL_CLUSTER_KEY, SHOAL_CLUSTER_ADDRESS, SHOAL_TLS_CERTIFICATE. */
-export async function makeCluster(config: Config, env: Env, load: () => NodeLoad): Promise<Cluster> {
+export async function makeCluster(
+  config: Config,
+  env: Env,
+  load: () => NodeLoad,
+  relay: KvRelay,
+): Promise<Cluster> {
   const keys = readClusterKeys(config);
-  return new Cluster(config, env, { keys, address: await advertisedAddress(config, env.log), load });
+  const address = await advertisedAddress(config, env.log);
+  return new Cluster(config, env, { keys, address, load, relay });
 }
 
 interface ClusterParts {
   readonly keys: readonly string[];
   readonly address: Address;
   readonly load: () => NodeLoad;
+  readonly relay: KvRelay;
 }
 
 /**
@@ -100,6 +112,8 @@ export class Cluster implements Closable {
   private readonly config: Config;
   private readonly env: Env;
   private readonly load: () => NodeLoad;
+  private readonly relay: KvRelay;
+  private readonly standings: KvStandings;
   private readonly machine: Overlay;
   private readonly driver: UnderlayDriver;
   private readonly counts = new Map<string, number>();
@@ -112,13 +126,14 @@ export class Cluster implements Closable {
   private leaving: Promise<void> | undefined;
   private aloneTimer: NodeJS.Timeout | undefined;
 
-  constructor(config: Config, env: Env, { keys, address, load }: ClusterParts) {
+  constructor(config: Config, env: Env, { keys, address, load, relay }: ClusterParts) {
     const { cluster, node } = config;
     const tls = readTls(config, 'cluster');
     const clock = new HybridClock();
     this.config = config;
     this.env = env;
     this.load = load;
+    this.relay = relay;
     this.keys = keys;
     const underlay = new Underlay(
       {
@@ -141,8 +156,11 @@ export class Cluster implements Closable {
       underlay,
       env,
       clock,
-      // All agents here are those of services.
-      listener: output => this.services?.onAgentOutput(output),
+      // All agents here are those of services and of stores.
+      listener: output => {
+        this.services?.onAgentOutput(output);
+        relay.onAgentOutput(output);
+      },
     });
     this.driver = new UnderlayDriver(
       {
@@ -158,6 +176,12 @@ export class Cluster implements Closable {
       { event: event => this.onEvent(event), payload: () => undefined, crdt: () => undefined },
     );
     const { machine, driver, counts } = this;
+    this.standings = new KvStandings(
+      machine,
+      () => driver.seeds(),
+      env.clock,
+      standing => relay.standingIs(standing),
+    );
     this.metrics = [
       ...clusterMetrics({ machine, driver, events: counts, standing: () => this.standing }),
       ...overlayMetrics(machine),
@@ -175,6 +199,7 @@ export class Cluster implements Closable {
     const services = await this.openServices();
     await this.driver.start();
     this.isStarted = true;
+    this.standings.look();
     await this.watchFiles();
     this.aloneTimer = setTimeout(() => this.sayIfAlone(), ALONE_FIRST_MS);
     const { env, seeds } = this.config.cluster;
@@ -204,6 +229,8 @@ export class Cluster implements Closable {
     const id = serverIdOf(machine.self.id);
     const handlers = { report: (_: unknown, reply: Reply<NodeReport>) => reply.done(this.ownReport()) };
     services.own(services.rpc.serve(nodeService, handlers, { id, groups: config.rpc.groups }));
+    const overlayUsed = () => this.driver.act(() => undefined);
+    this.relay.join({ rpc: services.rpc, overlay: machine, overlayUsed });
     return services;
   }
 
@@ -385,6 +412,8 @@ export class Cluster implements Closable {
   }
 
   private async sayGoodbye(): Promise<void> {
+    await this.relay.drain(Math.min(HAND_OVER_MS_MAX, this.config.shutdown.timeoutMs / 4));
+    this.partStores();
     await this.services?.drain(Math.min(DRAIN_MS_MAX, this.config.shutdown.timeoutMs / 4));
     const patience = new AbortController();
     const timeoutMs = Math.min(LEAVE_MS_MAX, this.config.shutdown.timeoutMs / 2);
@@ -397,8 +426,16 @@ export class Cluster implements Closable {
     this.env.log.info({ address: this.address }, 'this node has left the cluster');
   }
 
+  /** The stores of this node are of no cluster any more. */
+  private partStores(): void {
+    const { id } = this.machine.self;
+    this.standings.close();
+    this.relay.part({ isSettled: false, self: id, hosts: new Set([id]) });
+  }
+
   async close(): Promise<void> {
     clearTimeout(this.aloneTimer);
+    this.standings.close();
     await this.files.close();
     await this.leave();
     await this.driver.close();
@@ -411,8 +448,10 @@ export class Cluster implements Closable {
     const name = event.kind === 'gone' ? `gone_${event.reason}` : event.kind.replace('-', '_');
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
     const { log } = this.env;
+    this.standings.look();
     if (event.kind === 'self-evicted') {
       this.standing = 'evicted';
+      this.partStores();
       const by = this.machine.hosts().find(({ record }) => record.id === event.by)?.record.name;
       log.error(
         { by, id: event.by },

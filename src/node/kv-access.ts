@@ -22,22 +22,30 @@ export class KvMap implements Closable {
   private readonly overlay: AgentHost;
   private readonly agent: Agent;
   private readonly board: Board;
-  private readonly onChanged: () => void;
+  private readonly onChanged: (keys: readonly string[]) => void;
   /** Entries that found no room; they are written again when their account changes. */
   refused = 0;
 
-  constructor(overlay: AgentHost, board: Board, onChanged: () => void) {
+  constructor(overlay: AgentHost, board: Board, onChanged: (keys: readonly string[]) => void) {
     this.overlay = overlay;
     this.board = board;
     this.onChanged = onChanged;
     this.agent = overlay.host(AGENT);
-    this.read([...this.agent.map(MAP).keys()]);
+    this.read(this.keys());
   }
 
   onAgentOutput(output: AgentOutput): void {
     if (output.agent !== AGENT || output.kind !== 'map-changed' || output.map !== MAP) return;
     this.read(output.keys);
-    this.onChanged();
+    this.onChanged(output.keys);
+  }
+
+  keys(): readonly string[] {
+    return [...this.agent.map(MAP).keys()];
+  }
+
+  get(key: string): Uint8Array | undefined {
+    return this.agent.map(MAP).get(key);
   }
 
   private read(keys: readonly string[]): void {

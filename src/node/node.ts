@@ -6,6 +6,8 @@
  *   mqtt-worker.ts             a thread that owns connections; listeners.ts opens its sockets
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
  *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
+ *   kv-relay.ts, kv-store-thread.ts   what the stores of this node and those of others say to each other, by way of main
+ *   kv-standing.ts             when this node's stores may change anything; kv-access.ts: calls of the storage
  *   rpc-*.ts, node-service.ts, peers.ts   the services of this node; what nodes ask each other about themselves
  *   service*.ts, traffic.ts    what an operator sees of services, and which servers get whose calls
  *   finding.ts, doctor-calls.ts   what the doctor says, and what it says of calls
@@ -36,7 +38,7 @@
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Piscina } from 'piscina';
-import type { Log } from '../base/env.js';
+import type { Env, Log } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
 import {
   CONNECTIONS,
@@ -68,6 +70,7 @@ import { allowedCpus } from './cpus.js';
 import { connectionsThatFit, watchDescriptors } from './descriptors.js';
 import { listenerHint, reachable } from './hint.js';
 import type { HttpListener } from './http.js';
+import { KvRelay, LONE_STANDING } from './kv-relay.js';
 import { type NodeStatus, openMetricsServer } from './metrics-server.js';
 import type { AdmissionInput, Opened } from './mqtt-worker.js';
 import { sampleRings } from './ring-metrics.js';
@@ -96,6 +99,8 @@ export interface RunningNode {
   stop(): Promise<void>;
 }
 
+const CLOCK = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
+const RANDOM = { u32: () => randomBytes(4).readUInt32LE(0) };
 const MAIN = 0;
 const TRANSPORTS = LISTENER_KINDS.length;
 const SAMPLE_MS = 1000;
@@ -124,6 +129,7 @@ class Node {
   private readonly mesh: Mesh;
   private readonly loop: TurnLoop;
   private readonly dict: SessionDict;
+  private readonly relay: KvRelay;
   private readonly threads: Thread[] = [];
   private readonly pools: Piscina[] = [];
   private readonly block = new CounterBlock();
@@ -137,6 +143,7 @@ class Node {
   private ready = false;
   private stopping: Promise<void> | undefined;
   private cluster: Cluster | undefined;
+  private readonly env: Env;
 
   constructor(config: Config, log: Log) {
     this.config = config;
@@ -147,21 +154,37 @@ class Node {
     this.admission = { memory: admissionMemory(mqtt), connectionsMax, descriptorsAreFewer: false };
     this.memory = createMesh(1 + mqtt + match + apply);
     const part = this.memory.part(MAIN);
-    this.mesh = new Mesh(part, new AsyncBell(part), (peer, bytes, start, end) =>
-      this.dict.onFrame(peer, bytes, start, end),
-    );
+    this.mesh = new Mesh(part, new AsyncBell(part), (peer, bytes, start, end) => {
+      // The other threads are stores, which have no sessions.
+      if (peer <= mqtt) this.dict.onFrame(peer, bytes, start, end);
+      else this.relay.onFrame(peer, bytes, start, end);
+    });
     this.dict = new SessionDict((peer, bytes, start, end) => void this.mesh.send(peer, bytes, start, end));
     this.loop = new TurnLoop(this.mesh, () => undefined);
     this.scope.own({ close: () => this.mesh.close() });
     this.scope.own({ close: () => this.loop.close() });
+    this.env = { clock: CLOCK, log, random: RANDOM };
+    this.relay = this.scope.own(this.makeRelay());
+  }
+
+  private makeRelay(): KvRelay {
+    const { mesh } = this;
+    const wire = {
+      send: (peer: number, bytes: Uint8Array, start: number, end: number) => {
+        mesh.send(peer, bytes, start, end);
+        this.loop.schedule();
+      },
+      congested: (peer: number) => mesh.port(peer)?.congested ?? false,
+      depthBytes: (peer: number) => mesh.port(peer)?.depthBytes ?? 0,
+    };
+    mesh.onDrained = peer => this.relay.drained(peer);
+    return new KvRelay(this.env, wire, isClustered(this.config) ? undefined : LONE_STANDING);
   }
 
   async start(): Promise<RunningNode> {
-    const { config, scope, log } = this;
+    const { config, scope, log, env } = this;
     scope.own(new DataDir(config.node.dataDir));
     const lineage = scope.own(new Lineage(config.node.dataDir, 'apply-0', 'match-0'));
-    const clock = { wallMs: () => Date.now(), monotonicMs: () => performance.now() };
-    const env = { clock, log, random: { u32: () => randomBytes(4).readUInt32LE(0) } };
     // Read once here, so that a bad file is one error and not one per thread.
     await (await openAuth(config, env)).close();
     const vitals = scope.own(startVitals(this.block));
@@ -169,7 +192,7 @@ class Node {
     const sampling = setInterval(() => sampleRings(this.mesh, this.block), SAMPLE_MS);
     scope.own({ close: () => clearInterval(sampling) });
     const cluster = isClustered(config)
-      ? scope.own(await makeCluster(config, env, () => this.loadOf(vitals)))
+      ? scope.own(await makeCluster(config, env, () => this.loadOf(vitals), this.relay))
       : undefined;
     this.cluster = cluster;
     const metrics = config.metrics.enabled ? scope.own(await this.openMetrics()) : undefined;
@@ -331,6 +354,7 @@ class Node {
   /** The successor gets fresh rings; everybody else is told before it starts. */
   private async restart(thread: Thread): Promise<void> {
     thread.bury();
+    this.relay.peerLost(thread.peer);
     if (thread.role === 'mqtt') vacate(this.admission.memory, thread.index);
     const nowMs = performance.now();
     const recent = (this.deaths.get(thread) ?? []).filter(atMs => nowMs - atMs < RESTART_WINDOW_MS);
@@ -427,6 +451,7 @@ class Node {
   async abort(): Promise<void> {
     this.stopping ??= Promise.resolve();
     await Promise.all(this.with('mqtt').map(thread => thread.stop()));
+    this.relay.close();
     await Promise.all(this.with('match', 'apply').map(thread => thread.stop()));
     await Promise.all(this.pools.map(pool => pool.destroy()));
     await this.scope.close();

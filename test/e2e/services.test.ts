@@ -75,9 +75,9 @@ describe('three nodes', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/^SERVICE +NODE +ADDRESS +GROUPS +STATE/);
     expect(stdout).toMatch(/^node +c +127\.0\.0\.1:\d+ +canary +serving/m);
-    expect(stdout).toContain('1 service, 3 servers; the calls are those of b, which was asked.');
+    expect(stdout).toContain('2 services, 9 servers; the calls are those of b, which was asked.');
     const json = JSON.parse((await b.services('--json')).stdout) as ServicesReport;
-    expect(json.services.map(({ name }) => name)).toEqual(['node']);
+    expect(json.services.map(({ name }) => name)).toEqual(['kv', 'node']);
   });
 
   it('show each other as members with health and load', { timeout: 30_000 }, async () => {
@@ -105,7 +105,7 @@ describe('traffic directives', () => {
       const prefix = `tenant-${at}`;
       expect(await host.traffic('set', prefix, 'canary=7', '=3')).toMatchObject({
         code: 0,
-        stdout: 'done for node\n',
+        stdout: 'done for kv, node\n',
       });
       await eventually(TRAFFIC_MS, async () => {
         for (const other of [a, b, c])
@@ -113,7 +113,7 @@ describe('traffic directives', () => {
       });
     }
     expect((await c.traffic('get', 'tenant-0')).stdout).toMatch(
-      /^SERVICE.*\nnode +tenant-0\* +canary=7 =3\n$/,
+      /^SERVICE.*\nkv +tenant-0\* +canary=7 =3\nnode +tenant-0\* +canary=7 =3\n$/,
     );
     expect((await b.traffic('unset', 'tenant-0')).code).toBe(0);
     await eventually(TRAFFIC_MS, async () => {

@@ -39,7 +39,7 @@ describe('shoalmq_cluster_*', () => {
     await expect.poll(scrape, { timeout: 10_000 }).toContain('shoalmq_rpc_servers{state="serving"} 2\n');
     expect(text).toContain('shoalmq_rpc_refused_connections_total{reason="tls"} 0\n');
     expect(text).toContain('# TYPE shoalmq_overlay_resent_messages_total counter\n');
-    expect(text).toContain('shoalmq_overlay_agents 1\n');
+    expect(text).toContain('shoalmq_overlay_agents 3\n');
     expect(text).toMatch(/^shoalmq_overlay_entries [1-9]\d*$/m);
     const series = text.split('\n').filter(line => line.startsWith('shoalmq_'));
     const names = series.map(line => line.slice(0, line.lastIndexOf(' ')));

@@ -1,8 +1,13 @@
 import type { Env } from '../../src/base/env.js';
 import { type Cluster, makeCluster } from '../../src/node/cluster.js';
 import { loadConfig } from '../../src/node/config.js';
+import { KvRelay } from '../../src/node/kv-relay.js';
+import type { RelayWire } from '../../src/node/kv-store-thread.js';
 
 const nothing = () => undefined;
+
+/** For a cluster without stores. */
+export const NO_THREADS: RelayWire = { send: nothing, congested: () => false, depthBytes: () => 0 };
 
 /** Real, but for a wall clock that is so many milliseconds ahead. */
 function envAhead(aheadMs: number): Env {
@@ -22,7 +27,9 @@ export async function startCluster(
 ): Promise<Cluster> {
   const set = [`cluster.port=${port}`, `cluster.seeds=127.0.0.1:${seed}`, `node.name=n${port}`, 'rpc.port=0'];
   const load = () => ({ connections: 0, loopDelayMs: 0, utilization: 0 });
-  const cluster = await makeCluster(loadConfig({ set: [...set, ...more], env: {} }), envAhead(aheadMs), load);
+  const env = envAhead(aheadMs);
+  const relay = new KvRelay(env, NO_THREADS);
+  const cluster = await makeCluster(loadConfig({ set: [...set, ...more], env: {} }), env, load, relay);
   await cluster.start();
   return cluster;
 }

@@ -4,12 +4,14 @@ import type { Env } from '../../src/base/env.js';
 import type { Answer, Routes } from '../../src/node/admin-server.js';
 import { type Cluster, makeCluster } from '../../src/node/cluster.js';
 import { loadConfig } from '../../src/node/config.js';
+import { KvRelay } from '../../src/node/kv-relay.js';
 import { knock } from '../../src/node/peers.js';
 import { serviceRoutes } from '../../src/node/service-routes.js';
 import type { ServicesReport } from '../../src/node/services-view.js';
 import { GrpcTransport } from '../../src/rpc/io/grpc-transport.js';
 import { DIRECTIVES_MAX } from '../../src/rpc/traffic.js';
 import { freePort } from '../e2e/broker.js';
+import { NO_THREADS } from './cluster-nodes.js';
 
 const nothing = () => undefined;
 const env: Env = {
@@ -18,13 +20,20 @@ const env: Env = {
   random: { u32: () => Math.floor(Math.random() * 2 ** 32) },
 };
 
+const NO_DIRECTIVES = {
+  services: [
+    { name: 'kv', directives: [] },
+    { name: 'node', directives: [] },
+  ],
+};
+
 let cluster: Cluster;
 let routes: Routes;
 
 beforeAll(async () => {
   const set = [`cluster.port=${await freePort()}`, 'rpc.port=0', 'node.name=alone', 'rpc.groups=x'];
   const load = () => ({ connections: 7, loopDelayMs: 1, utilization: 0.5 });
-  cluster = await makeCluster(loadConfig({ set, env: {} }), env, load);
+  cluster = await makeCluster(loadConfig({ set, env: {} }), env, load, new KvRelay(env, NO_THREADS));
   await cluster.start();
   routes = serviceRoutes(cluster);
 });
@@ -38,9 +47,11 @@ describe('services of a node that is alone', () => {
   it('are its own, with its load', async () => {
     const { status, body } = await ask('GET /services');
     const { services, self } = body as ServicesReport;
-    expect([status, self.name, services.length]).toEqual([200, 'alone', 1]);
-    expect(services[0]).toMatchObject({ name: 'node', isFollowed: true, hosts: ['alone'], traffic: [] });
-    expect(services[0]!.servers).toMatchObject([
+    expect([status, self.name, services.map(({ name }) => name)]).toEqual([200, 'alone', ['kv', 'node']]);
+    expect(services[0]!.servers).toEqual([]);
+    const own = services[1]!;
+    expect(own).toMatchObject({ name: 'node', isFollowed: true, hosts: ['alone'], traffic: [] });
+    expect(own.servers).toMatchObject([
       {
         host: 'alone',
         groups: ['x'],
@@ -50,13 +61,14 @@ describe('services of a node that is alone', () => {
         load: { connections: 7, utilization: 0.5 },
       },
     ]);
-    expect(services[0]!.servers[0]!.address).toMatch(/^127\.0\.0\.1:[1-9]\d+$/);
+    expect(own.servers[0]!.address).toMatch(/^127\.0\.0\.1:[1-9]\d+$/);
   });
 });
 
 describe('a report over a connection of its own', () => {
   it('is what the node says, or why it says nothing', async () => {
-    const [server] = ((await ask('GET /services')).body as ServicesReport).services[0]!.servers;
+    const { services } = (await ask('GET /services')).body as ServicesReport;
+    const [server] = services.find(({ name }) => name === 'node')!.servers;
     const { address, id } = server!;
     const transport = new GrpcTransport();
     expect(await knock(transport, Number(id), address)).toMatchObject({
@@ -87,13 +99,24 @@ describe('traffic', () => {
     const weights = { canary: 10, '': 0 };
     expect(await ask('POST /traffic/set', { prefix: '', weights })).toEqual({
       status: 200,
-      body: { services: ['node'] },
+      body: { services: ['kv', 'node'] },
     });
+    const directives = [{ prefix: '', weights }];
     expect((await ask('GET /traffic')).body).toEqual({
-      services: [{ name: 'node', directives: [{ prefix: '', weights }] }],
+      services: [
+        { name: 'kv', directives },
+        { name: 'node', directives },
+      ],
     });
     expect((await ask('POST /traffic/unset', { prefix: '', service: 'node' })).status).toBe(200);
-    expect((await ask('GET /traffic')).body).toEqual({ services: [{ name: 'node', directives: [] }] });
+    expect((await ask('GET /traffic')).body).toEqual({
+      services: [
+        { name: 'kv', directives },
+        { name: 'node', directives: [] },
+      ],
+    });
+    expect((await ask('POST /traffic/unset', { prefix: '' })).status).toBe(200);
+    expect((await ask('GET /traffic')).body).toEqual(NO_DIRECTIVES);
     // What is not there is as good as gone.
     expect((await ask('POST /traffic/unset', { prefix: 'x' })).status).toBe(200);
   });
@@ -113,13 +136,13 @@ describe('traffic', () => {
       status: 400,
       body: { error: expect.stringContaining('the body has to be') },
     });
-    expect((await ask('GET /traffic')).body).toEqual({ services: [{ name: 'node', directives: [] }] });
+    expect((await ask('GET /traffic')).body).toEqual(NO_DIRECTIVES);
   });
 
   it('of a service that nobody knows here is refused by what is known', async () => {
     expect(await ask('POST /traffic/unset', { prefix: 'x', service: 'y\n' })).toMatchObject({
       status: 404,
-      body: { error: 'the asked node neither serves nor calls y?; it knows node' },
+      body: { error: 'the asked node neither serves nor calls y?; it knows kv, node' },
     });
   });
 

@@ -1,4 +1,5 @@
 import { bidiStream, type Codec, defineService, opaque, unary } from '../../rpc/service.js';
+import { ORDER_BYTES_MAX } from '../balance/order.js';
 
 /** What somebody else wants of a store, in the words of kv/balance. */
 export interface Steering {
@@ -7,8 +8,6 @@ export interface Steering {
   readonly order: Uint8Array;
 }
 
-/** Of an order, and of the answer to it. */
-export const ORDER_BYTES_MAX = 8 * 1024;
 /** An order is begun or refused within a turn of its store; what it leads to is seen elsewhere. */
 export const STEER_MS = 5_000;
 const STORE_BYTES = 8;

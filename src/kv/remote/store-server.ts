@@ -34,7 +34,8 @@ export function storeHandlers(
 /** Attempts of one caller that wait for their answer; above this its stream is not read. */
 export const SERVED_OPEN_MAX = 8192;
 
-class CallsHandler implements AttemptCaller {
+/** Serves one caller. */
+export class CallsHandler implements AttemptCaller {
   private readonly store: StoreHandler;
   private readonly writer: BidiWriter<Uint8Array>;
   private readonly soon: (run: () => void) => void;

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ORDER_BYTES_MAX } from '../../../src/kv/balance/order.js';
 import { VarintReader, VarintWriter } from '../../../src/kv/raft/varint.js';
 import {
   type AttemptAnswer,
@@ -96,6 +97,8 @@ class HeldStore {
     const handler = {
       frame: (frame: Uint8Array) => void this.frames.push(Buffer.from(frame).toString()),
       attempt: (one: Attempt, caller: AttemptCaller) => void this.held.push({ attempt: one, caller }),
+      steer: (order: Uint8Array, answered: (answer: Uint8Array) => void) =>
+        answered(Buffer.concat([Buffer.from('heard '), order])),
     };
     node.rpc.serve(
       kvService,
@@ -210,6 +213,7 @@ describe('StoreCalls', () => {
       kvService,
       {
         frames: () => ({ message: () => undefined }),
+        steer: () => undefined,
         calls: writer => ({ message: () => void writer.send(Uint8Array.of(255, 255, 255)) }),
       },
       { id: serverIdOf(22) },
@@ -241,6 +245,40 @@ describe('storeHandlers', () => {
     asker.calls.send(22, attemptOf(1));
     world.run(100);
     expect(store.held.length).toBe(1);
+  });
+});
+
+describe('steer', () => {
+  it('brings an order to the store that is named, and its answer back', () => {
+    const { world, asking } = start();
+    const { steer } = asking.rpc.client(kvService);
+    const answers: string[] = [];
+    const ask = (store: number, order: Uint8Array) =>
+      steer.call({ store, order }, {}, result =>
+        answers.push(result.kind === 'ok' ? Buffer.from(result.value).toString() : result.kind),
+      );
+    ask(22, Buffer.from('split'));
+    world.run(100);
+    ask(23, Buffer.from('split'));
+    ask(22, new Uint8Array(ORDER_BYTES_MAX + 1));
+    world.run(100);
+    expect(answers).toEqual(['heard split', 'server-not-found', 'aborted']);
+  });
+
+  it('reads no order out of noise', () => {
+    const { request } = kvService.methods.steer;
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 40 }), bytes => {
+        const read = request.decode(bytes);
+        if (read === undefined) return;
+        expect(Buffer.from(request.encode(read))).toEqual(Buffer.from(bytes));
+        expect(read.store > 0 && Number.isSafeInteger(read.store)).toBe(true);
+      }),
+    );
+    expect(request.decode(request.encode({ store: 7, order: Uint8Array.of(1) }))).toEqual({
+      store: 7,
+      order: Buffer.of(1),
+    });
   });
 });
 

@@ -3,10 +3,11 @@ import { ByteWriter as Writer } from '../base/bytes.js';
 import { STATUS } from '../contract/contract.js';
 import { type Receiver, ROUTE_RESULT, type Route, readRoute, writeRoute } from '../contract/dist.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
+import { BY_TENANT, type Grouping, KeySample } from '../kv/key-sample.js';
 import { kindAt, rawText, SERVICE, tenantKey, tenantOf, utf8 } from '../kv/keys.js';
-import type { Boundary, Coprocessor } from '../kv/range.js';
+import type { Boundary, Coprocessor, RangeHints } from '../kv/range.js';
 import type { HashKeys } from '../topic/hash.js';
-import { RouteTable } from './route-table.js';
+import { RouteTable, Widths } from './route-table.js';
 
 /**
  * Room `dist`: which receivers a topic has. The coprocessor here owns the routes of a key range: on disk for
@@ -36,6 +37,12 @@ import { RouteTable } from './route-table.js';
  * Cost: an add takes 4 µs, a match 3 µs with its frame, a route with a filter of its own 255 bytes of memory
  * (perf/micro/store.bench.ts).
  *
+ * Division: a range may be divided between two tenants, or where that would leave one side small between two filters of a
+ * tenant. The routes of a filter are in one range, so what is said about it (whether a group is full, whether a change
+ * changes anything) is said there. Nothing is stored about a range as a whole. Whoever asks for a topic asks all ranges
+ * that have routes of its tenant and puts the answers together, and whoever purges tells all ranges; service.ts speaks to
+ * one, and is to learn that before its range has neighbours.
+ *
  * Difference from BifroMQ: its dist workers match against the KV store with per-tenant caches before it and let
  * a SUBACK go while caches are stale; here the index is wholly in memory and a SUBACK waits for all caches.
  */
@@ -45,8 +52,24 @@ const KIND_ROUTE = 0x72;
 const RECEIVER_SHARD = 1;
 const RECEIVER_INBOX = 2;
 
+/** What is stored of a route beside its key. */
+const VALUE_BYTES = 9;
+/** The largest match counts for so many calls of `hints`, and for twice as many at most. */
+const MATCH_WINDOW = 60;
+
+/** All routes of a filter. */
+const BY_FILTER: Grouping = key => key.indexOf('\0', BY_TENANT(key)) + 1;
+
 export class DistCoprocessor implements Coprocessor {
   private tables = new Map<string, RouteTable>();
+  private widths = new Widths();
+  private readonly sample = new KeySample(SERVICE.DIST, [BY_TENANT, BY_FILTER]);
+  /** Of keys and values. */
+  private bytes = 0;
+  /** Routes of the largest match in this window, and in the one before. */
+  private largestMatch = 0;
+  private formerMatch = 0;
+  private windowCalls = 0;
   private readonly hashKeys: HashKeys;
   private readonly groupMembersMax: number;
   private readonly key = new Writer(256);
@@ -73,6 +96,7 @@ export class DistCoprocessor implements Coprocessor {
     const { matched } = this;
     matched.length = 0;
     table?.match(input.text(), matched);
+    if (matched.length > this.largestMatch) this.largestMatch = matched.length;
     output.u8(STATUS.OK).u32(matched.length);
     for (const route of matched) writeRoute(output, route);
     matched.length = 0;
@@ -104,10 +128,14 @@ export class DistCoprocessor implements Coprocessor {
   }
 
   private add(tenant: string, route: Route, writer: KvSink): number {
-    const { result, changed } = this.table(tenant).add(route, this.groupMembersMax);
+    const table = this.table(tenant);
+    const { size } = table;
+    const { result, changed } = table.add(route, this.groupMembersMax);
     if (changed) {
       this.value.reset().u8(route.options).u32(route.subscriptionId).u32(route.members);
-      writer.put(this.keyOf(tenant, route), this.value.view());
+      const key = this.keyOf(tenant, route);
+      writer.put(key, this.value.view());
+      if (table.size > size) this.count(key);
       this.changed.push(route.filter);
     }
     return result;
@@ -117,9 +145,24 @@ export class DistCoprocessor implements Coprocessor {
     const table = this.tables.get(tenant);
     if (!table?.remove(route)) return ROUTE_RESULT.NONE;
     if (table.size === 0) this.tables.delete(tenant);
-    writer.remove(this.keyOf(tenant, route));
+    this.drop(this.keyOf(tenant, route), writer);
     this.changed.push(route.filter);
     return ROUTE_RESULT.OK;
+  }
+
+  private drop(key: Uint8Array, writer: KvSink): void {
+    this.discount(key);
+    writer.remove(key);
+  }
+
+  private count(key: Uint8Array): void {
+    this.bytes += key.length + VALUE_BYTES;
+    this.sample.put(key, VALUE_BYTES);
+  }
+
+  private discount(key: Uint8Array): void {
+    this.bytes -= key.length + VALUE_BYTES;
+    this.sample.remove(key);
   }
 
   private purge(node: string, shard: number, writer: KvSink, output: ByteWriter): void {
@@ -132,7 +175,7 @@ export class DistCoprocessor implements Coprocessor {
       );
       for (const route of gone) {
         table.remove(route);
-        writer.remove(this.keyOf(tenant, route));
+        this.drop(this.keyOf(tenant, route), writer);
       }
       if (table.size === 0) this.tables.delete(tenant);
       output.text(tenant).u32(gone.length);
@@ -146,6 +189,11 @@ export class DistCoprocessor implements Coprocessor {
 
   reset(boundary: Boundary, reader: KvReader): void {
     this.tables = new Map();
+    this.widths = new Widths();
+    this.bytes = 0;
+    this.largestMatch = 0;
+    this.formerMatch = 0;
+    this.sample.reset(boundary, true);
     reader.scan(boundary.start, boundary.end, (key, value) => {
       this.load(key, value);
       return true;
@@ -159,19 +207,38 @@ export class DistCoprocessor implements Coprocessor {
     route.options = view[0]!;
     route.subscriptionId = view.readUInt32LE(1);
     route.members = view.readUInt32LE(5);
-    this.table(tenantOf(key)).add(this.intern(route), Number.POSITIVE_INFINITY);
+    const table = this.table(tenantOf(key));
+    const { size } = table;
+    table.add(this.intern(route), Number.POSITIVE_INFINITY);
+    if (table.size > size) this.count(key);
   }
 
   /** Drops one entry from memory. */
   unload(key: Uint8Array): void {
     const tenant = tenantOf(key);
     const table = this.tables.get(tenant);
-    if (table?.remove(routeOfKey(key)) && table.size === 0) this.tables.delete(tenant);
+    if (!table?.remove(routeOfKey(key))) return;
+    this.discount(key);
+    if (table.size === 0) this.tables.delete(tenant);
+  }
+
+  /**
+   * Receivers: the most routes that a filter has, or that a topic has had in the last one or two minutes in which it
+   * was asked for; a route to a shard counts once however many sessions are behind it.
+   */
+  hints(reader: KvReader): RangeHints {
+    const fanOut = Math.max(this.widths.widest, this.largestMatch, this.formerMatch);
+    if (++this.windowCalls >= MATCH_WINDOW) {
+      this.windowCalls = 0;
+      this.formerMatch = this.largestMatch;
+      this.largestMatch = 0;
+    }
+    return this.sample.hints(reader, this.bytes, fanOut);
   }
 
   private table(tenant: string): RouteTable {
     let table = this.tables.get(tenant);
-    if (table === undefined) this.tables.set(tenant, (table = new RouteTable(this.hashKeys)));
+    if (table === undefined) this.tables.set(tenant, (table = new RouteTable(this.hashKeys, this.widths)));
     return table;
   }
 

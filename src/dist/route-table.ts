@@ -3,13 +3,30 @@ import { ROUTE_RESULT } from '../contract/dist.js';
 import type { HashKeys } from '../topic/hash.js';
 import { TopicTrie } from '../topic/trie.js';
 
+/** How many filters have how many routes, and so at any time the most that one has. */
+export class Widths {
+  /** By the number of routes; what it says of none is of no use. */
+  private readonly filters: number[] = [0];
+  widest = 0;
+
+  /** A filter has one route more or less than before. */
+  changed(from: number, to: number): void {
+    const { filters } = this;
+    filters[to] = (filters[to] ?? 0) + 1;
+    filters[from]! -= 1;
+    if (to > this.widest || (from === this.widest && filters[from] === 0)) this.widest = to;
+  }
+}
+
 /** The routes of one tenant in memory: found by topic, and each by its key. */
 export class RouteTable {
   private readonly trie: TopicTrie<FilterRoutes>;
+  private readonly widths: Widths;
   size = 0;
 
-  constructor(keys: HashKeys) {
+  constructor(keys: HashKeys, widths: Widths) {
     this.trie = new TopicTrie(keys);
+    this.widths = widths;
   }
 
   /** Adds a route or replaces its options. */
@@ -30,6 +47,8 @@ export class RouteTable {
       return CHANGED;
     }
     this.size++;
+    const width = at?.size ?? 0;
+    this.widths.changed(width, width + 1);
     if (at !== undefined) at.add(route);
     else this.trie.add(route.filter, new FilterRoutes(route));
     return CHANGED;
@@ -40,6 +59,7 @@ export class RouteTable {
     const at = this.trie.get(route.filter)[0];
     if (!at?.remove(route)) return false;
     this.size--;
+    this.widths.changed(at.size + 1, at.size);
     if (at.empty) this.trie.remove(route.filter, at);
     return true;
   }
@@ -85,8 +105,12 @@ class FilterRoutes {
     this.one = first;
   }
 
+  get size(): number {
+    return this.one !== null ? 1 : (this.many?.size ?? 0);
+  }
+
   get empty(): boolean {
-    return this.one === null && (this.many === null || this.many.size === 0);
+    return this.size === 0;
   }
 
   find(route: Route): Route | undefined {

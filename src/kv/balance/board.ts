@@ -25,6 +25,19 @@ interface Known {
   sinceMs: number;
   /** By range. */
   readonly replicas: Map<number, ReplicaAccount>;
+  /** Made of the above; undefined when that has changed. */
+  account: StoreAccount | undefined;
+}
+
+/** What was published last of an own replica, and when. */
+interface Published {
+  /** The one that was looked at last, whose form is `form`. */
+  account: ReplicaAccount;
+  form: string;
+  load: RangeLoad;
+  atMs: number;
+  /** The look that found the replica last. */
+  look: number;
 }
 
 /**
@@ -40,13 +53,16 @@ export class Board {
   private hosts: ReadonlySet<number> = new Set();
   private own: readonly ReplicaAccount[] = [];
   private ownStore: PublishedStore | undefined;
-  private readonly published = new Map<
-    string,
-    { readonly form: string; readonly load: RangeLoad; atMs: number }
-  >();
+  /** By range. */
+  private readonly published = new Map<number, Published>();
   private publishedStore = '';
-  /** Own entries in the map that this board did not write. */
-  private readonly leftBehind = new Set<string>();
+  /** Ranges of own entries in the map that this board did not write. */
+  private readonly leftBehind = new Set<number>();
+  /** Something was said of the own entries, or the own account is another, since they were gone through. */
+  private isStale = true;
+  /** Until then figures that differ are not due. */
+  private figuresDueMs = Number.POSITIVE_INFINITY;
+  private looks = 0;
   private seen: Landscape | undefined;
   private heard = NO_STEERING;
 
@@ -67,8 +83,10 @@ export class Board {
     if (store === this.self) {
       // Of an earlier life: what is not held any more has to go. Who took a living store for lost has deleted too much.
       if (bytes === undefined && range === 0) this.publishedStore = '';
-      else if (bytes === undefined) this.published.delete(key);
-      else if (range !== 0 && !this.published.has(key)) this.leftBehind.add(key);
+      else if (bytes === undefined) this.published.delete(range);
+      else if (range !== 0 && !this.published.has(range)) this.leftBehind.add(range);
+      else return true;
+      this.isStale = true;
       return true;
     }
     const nowMs = this.clock.monotonicMs();
@@ -86,7 +104,7 @@ export class Board {
     }
     const known = this.known.get(store);
     if (known?.store === undefined && known?.replicas.size === 0) this.known.delete(store);
-    this.seen = undefined;
+    if (known !== undefined) this.changed(known);
     return true;
   }
 
@@ -120,6 +138,11 @@ export class Board {
     if (alive === known.alive) return;
     known.alive = alive;
     known.sinceMs = nowMs;
+    this.changed(known);
+  }
+
+  private changed(known: Known): void {
+    known.account = undefined;
     this.seen = undefined;
   }
 
@@ -128,20 +151,25 @@ export class Board {
     return { ...entry, range, load: { ...entry.load, epochSinceMs: nowMs - ageMs }, silent: [] };
   }
 
-  /** This store's own account is now this, in the order of the ranges. */
+  /** This store's own account is now this, in the order of the ranges. The same objects as before are no news. */
   ownIs(store: PublishedStore, replicas: readonly ReplicaAccount[]): void {
+    if (store === this.ownStore && replicas === this.own) return;
     this.ownStore = store;
     this.own = replicas;
-    this.seen = undefined;
+    this.isStale = true;
+    const known = this.known.get(this.self);
+    if (known !== undefined) this.changed(known);
   }
 
   /** The same object as before if nothing has changed. */
   landscape(): Landscape {
-    this.seen ??= { stores: [...this.known].map(([id, known]) => this.account(id, known)).sort(byId) };
+    this.seen ??= {
+      stores: [...this.known].map(([id, known]) => (known.account ??= this.accountOf(id, known))).sort(byId),
+    };
     return this.seen;
   }
 
-  private account(id: number, known: Known): StoreAccount {
+  private accountOf(id: number, known: Known): StoreAccount {
     const isSelf = id === this.self;
     const store = isSelf ? this.ownStore : known.store;
     return {
@@ -163,32 +191,59 @@ export class Board {
     return keys.map(key => ({ key, bytes: undefined }));
   }
 
-  /** What of the own account is to be published now. */
+  /** What of the own account is to be published now. Without news it is not gone through. */
   publications(): readonly Publication[] {
-    const changes: Publication[] = [];
     const nowMs = this.clock.monotonicMs();
-    if (this.ownStore === undefined) return changes;
+    if (this.ownStore === undefined || (!this.isStale && nowMs < this.figuresDueMs)) return NO_PUBLICATIONS;
+    this.isStale = false;
+    this.figuresDueMs = Number.POSITIVE_INFINITY;
+    const look = ++this.looks;
+    const changes: Publication[] = [];
     const form = JSON.stringify(this.ownStore);
     if (form !== this.publishedStore)
       changes.push({ key: storeKey(this.self), bytes: encodeStore(this.ownStore) });
     this.publishedStore = form;
-    const gone = new Set([...this.published.keys(), ...this.leftBehind]);
-    this.leftBehind.clear();
     for (const replica of this.own) {
+      if (!this.isDue(replica, nowMs, look)) continue;
       const key = replicaKey(this.self, replica.range);
-      gone.delete(key);
-      const before = this.published.get(key);
-      const formNow = formOf(replica);
-      const isDue = before === undefined || before.form !== formNow;
-      if (!isDue && (nowMs - before.atMs < FIGURES_MS || !differs(before.load, replica.load))) continue;
-      this.published.set(key, { form: formNow, load: replica.load, atMs: nowMs });
       changes.push({ key, bytes: encodeReplica(this.publishedOf(replica, nowMs)) });
     }
-    for (const key of gone) {
-      this.published.delete(key);
-      changes.push({ key, bytes: undefined });
+    for (const [range, { look: found }] of this.published) {
+      if (found === look) this.leftBehind.delete(range);
+      else {
+        this.published.delete(range);
+        this.leftBehind.add(range);
+      }
     }
+    for (const range of this.leftBehind)
+      changes.push({ key: replicaKey(this.self, range), bytes: undefined });
+    this.leftBehind.clear();
     return changes;
+  }
+
+  /** Whether an own replica is to be published; then it counts as published. */
+  private isDue(account: ReplicaAccount, nowMs: number, look: number): boolean {
+    const { range, load } = account;
+    const before = this.published.get(range);
+    if (before === undefined) {
+      this.published.set(range, { account, form: formOf(account), load, atMs: nowMs, look });
+      return true;
+    }
+    before.look = look;
+    const form = before.account === account ? before.form : formOf(account);
+    before.account = account;
+    if (form === before.form) {
+      if (!differs(before.load, load)) return false;
+      const dueMs = before.atMs + FIGURES_MS;
+      if (nowMs < dueMs) {
+        this.figuresDueMs = Math.min(this.figuresDueMs, dueMs);
+        return false;
+      }
+    }
+    before.form = form;
+    before.load = load;
+    before.atMs = nowMs;
+    return true;
   }
 
   private publishedOf(
@@ -206,8 +261,10 @@ export const FIGURES_MS = 5000;
 const FIGURES_SHARE = 0.1;
 const FIGURES_FLOOR = 100;
 
+const NO_PUBLICATIONS: readonly Publication[] = [];
+
 function newKnown(nowMs: number, alive: boolean): Known {
-  return { store: undefined, alive, sinceMs: nowMs, replicas: new Map() };
+  return { store: undefined, alive, sinceMs: nowMs, replicas: new Map(), account: undefined };
 }
 
 function byId(one: StoreAccount, other: StoreAccount): number {

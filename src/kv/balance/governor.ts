@@ -30,14 +30,17 @@ export interface BalancerState {
   readonly failures: number;
   /** The last command; undefined if there was none. */
   readonly last: Command | undefined;
+  /** When it was given; 0 if there was none. */
+  readonly lastMs: number;
   /** Not asked before this; 0 if it may be. */
   readonly restsUntilMs: number;
 }
 
 /**
  * Asks the balancers in turn and has one command under way at a time. They never see the ranges that stores have for
- * themselves. After a command it lets the news of it come
- * round (`PAUSE_MS`) before it looks again; a balancer whose command failed rests, twice as long each time.
+ * themselves. After a command it lets the news of it come round (`PAUSE_MS`) before it looks again; a balancer whose
+ * command failed rests, twice as long each time. While landscape and rules are the same objects, they are not asked
+ * again before the earliest time that one of them named.
  */
 export class Governor {
   private readonly desks: Desk[];
@@ -45,6 +48,8 @@ export class Governor {
   private under: Desk | undefined;
   private nextMs = 0;
   private restingUntilMs = 0;
+  /** What was looked at last, and said nothing that is due before `nextMs`. */
+  private seen: Pick<Sight, 'landscape' | 'rules'> | undefined;
 
   constructor(balancers: readonly Balancer[] = BALANCERS) {
     this.desks = balancers.map(balancer => ({
@@ -54,11 +59,12 @@ export class Governor {
       failures: 0,
       inARow: 0,
       last: undefined,
+      lastMs: 0,
       restsUntilMs: 0,
     }));
   }
 
-  /** When to call {@link decide} next, changes of the landscape aside. */
+  /** When {@link decide} has something to do next, changes of landscape and rules aside. */
   get nextDeadlineMs(): number {
     return this.under === undefined ? this.nextMs : Number.POSITIVE_INFINITY;
   }
@@ -67,6 +73,9 @@ export class Governor {
   decide(seen: Sight): Command | undefined {
     const { nowMs } = seen;
     if (this.under !== undefined || nowMs < this.restingUntilMs) return undefined;
+    const isSeen = seen.landscape === this.seen?.landscape && seen.rules === this.seen.rules;
+    if (isSeen && nowMs < this.nextMs) return undefined;
+    this.seen = { landscape: seen.landscape, rules: seen.rules };
     const sight = { ...seen, landscape: sharedOf(seen.landscape) };
     this.nextMs = nowMs + LOOK_MS;
     for (const desk of this.desks) {
@@ -83,6 +92,7 @@ export class Governor {
       }
       desk.commands++;
       desk.last = decision;
+      desk.lastMs = nowMs;
       this.under = desk;
       return decision;
     }
@@ -94,6 +104,7 @@ export class Governor {
     const desk = this.under;
     if (desk === undefined) return;
     this.under = undefined;
+    this.seen = undefined;
     this.restingUntilMs = nowMs + PAUSE_MS * (1 + spread);
     this.nextMs = this.restingUntilMs;
     if (isDone) {
@@ -111,19 +122,23 @@ export class Governor {
     desk.running = running;
     desk.restsUntilMs = 0;
     desk.inARow = 0;
+    this.seen = undefined;
     this.nextMs = Math.min(this.nextMs, this.restingUntilMs);
     return true;
   }
 
   states(): readonly BalancerState[] {
-    return this.desks.map(({ balancer: { name }, running, commands, failures, last, restsUntilMs }) => ({
-      name,
-      running,
-      commands,
-      failures,
-      last,
-      restsUntilMs,
-    }));
+    return this.desks.map(
+      ({ balancer: { name }, running, commands, failures, last, lastMs, restsUntilMs }) => ({
+        name,
+        running,
+        commands,
+        failures,
+        last,
+        lastMs,
+        restsUntilMs,
+      }),
+    );
   }
 }
 
@@ -135,6 +150,7 @@ interface Desk {
   /** Failures since the last success. */
   inARow: number;
   last: Command | undefined;
+  lastMs: number;
   restsUntilMs: number;
 }
 

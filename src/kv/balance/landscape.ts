@@ -106,17 +106,22 @@ export class Leaders {
   private readonly byRange = new Map<number, Leadership>();
   private readonly byStart = new Map<string, Leadership[]>();
   private readonly byEnd = new Map<string, Leadership[]>();
+  /** Of how many bootstraps there are ranges. */
+  readonly geneses: number;
 
   constructor({ stores }: Landscape) {
+    const geneses = new Set<number>();
     for (const account of stores) {
       if (!account.alive) continue;
       for (const replica of account.replicas) {
         if (!replica.leads) continue;
+        geneses.add(replica.genesis);
         const known = this.byRange.get(replica.range);
         if (known === undefined || replica.term > known.replica.term)
           this.byRange.set(replica.range, { account, replica });
       }
     }
+    this.geneses = geneses.size;
     for (const leadership of this.byRange.values()) {
       const { start, end } = leadership.replica.boundary;
       addTo(this.byStart, start, leadership);

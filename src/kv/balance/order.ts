@@ -34,6 +34,8 @@ export interface BalancerReport {
   readonly failures: number;
   /** The last one, in words; empty if there was none. */
   readonly last: string;
+  /** How long ago it was given, milliseconds; 0 if there was none. */
+  readonly lastAgoMs: number;
   /** Milliseconds for which it is not asked, after failures. */
   readonly restsMs: number;
 }
@@ -93,11 +95,11 @@ export function decodeAnswer(bytes: Uint8Array): OrderAnswer | undefined {
 
 function isReport(value: unknown): value is BalancerReport {
   if (typeof value !== 'object' || value === null) return false;
-  const { name, running, commands, failures, last, restsMs } = value as Record<string, unknown>;
+  const { name, running, commands, failures, last, lastAgoMs, restsMs } = value as Record<string, unknown>;
   return (
     [name, last].every(text => typeof text === 'string' && text.length <= WHY_LENGTH_MAX) &&
     typeof running === 'boolean' &&
-    [commands, failures, restsMs].every(figure => typeof figure === 'number' && figure >= 0)
+    [commands, failures, lastAgoMs, restsMs].every(figure => typeof figure === 'number' && figure >= 0)
   );
 }
 

@@ -41,7 +41,7 @@ function isLeaderless(landscape: Landscape, { range, leads }: ReplicaAccount): b
 
 function isEmptyTwin(landscape: Landscape, replica: ReplicaAccount): boolean {
   // Also while it changes: what it waits for may be a store that the other key space holds.
-  if (!replica.pristine || !replica.leads) return false;
+  if (!replica.pristine || !replica.leads || leadersOf(landscape).geneses < 2) return false;
   return landscape.stores.some(
     ({ alive, replicas }) =>
       alive &&

@@ -4,25 +4,16 @@ import { OUTCOME, type Place } from '../replicated/commands.js';
 import { type Descriptor, ROLE } from '../replicated/descriptor.js';
 import { randomU53 } from '../replicated/identity.js';
 import type { RaftStore } from '../replicated/raft-store.js';
-import type { Replica } from '../replicated/replica.js';
 import type { PublishedStore } from './account-codec.js';
+import { membersOf, OwnAccounts } from './accounts.js';
 import type { Command } from './balancer.js';
 import { Board, type Publication } from './board.js';
 import { Governor } from './governor.js';
-import {
-  accountOf,
-  leadersOf,
-  MEMBER,
-  type Member,
-  type RangeLoad,
-  type ReplicaAccount,
-  type Silence,
-  sharedOf,
-} from './landscape.js';
+import { accountOf, leadersOf, MEMBER, type RangeLoad, sharedOf } from './landscape.js';
 import { commandWords, obey } from './obedience.js';
 import { type BalancerReport, decodeOrder, encodeAnswer, type OrderAnswer } from './order.js';
 import { DEFAULT_RULES, type Rules } from './rules.js';
-import { NO_STEERING, rulesOf } from './rules-entry.js';
+import { NO_STEERING, rulesOf, type Steering } from './rules-entry.js';
 
 export interface StewardOptions {
   readonly store: RaftStore;
@@ -53,7 +44,9 @@ interface Errand {
  * Keeps one store's house: publishes its account, sees the others', asks the balancers, and carries out what they say.
  * A command is done when the landscape shows it, not when it was accepted, so that the next one is decided on what is.
  *
- * Pure: `tick` drives it, about every second and whenever something has changed.
+ * Pure: `tick` drives it, about every second and whenever something has changed. A look that finds no news costs what
+ * comparing the own accounts does: the board publishes nothing, the landscape is the same object, and the governor waits
+ * for the time that it named.
  */
 export class Steward {
   readonly board: Board;
@@ -67,10 +60,9 @@ export class Steward {
   private account: PublishedStore;
   private lastSequence = 0;
   private errand: Errand | undefined;
-  /** Since when a range has its epoch. */
-  private readonly epochs = new Map<number, { epoch: number; sinceMs: number }>();
-  /** When followers of ranges that are led here were last heard, by replica. */
-  private readonly silences = new Map<string, { match: number; sinceMs: number }>();
+  private readonly accounts: OwnAccounts;
+  /** The rules in effect, and what they were made of. */
+  private inEffect: { readonly steering: Steering; readonly base: Rules; readonly rules: Rules } | undefined;
   /** The cluster was found, or there is none to be found: only then may key spaces begin. */
   isSettled = false;
 
@@ -80,6 +72,9 @@ export class Steward {
     this.account = account;
     this.session = randomU53(env.random) + 1;
     this.spread = env.random.u32() / 2 ** 32;
+    const { loadOf } = options;
+    const isSole = (range: number) => options.isSole?.(range) ?? false;
+    this.accounts = new OwnAccounts({ loadOf, isSole });
     this.board = new Board(env.clock, { id: store.id, account });
   }
 
@@ -88,20 +83,16 @@ export class Steward {
   }
 
   /** The host is another one now, or its name. */
-  accountIs(account: Pick<PublishedStore, 'host' | 'name' | 'cores'>): void {
-    this.account = { ...this.account, ...account };
+  accountIs({ host, name, cores }: Pick<PublishedStore, 'host' | 'name' | 'cores'>): void {
+    const { account } = this;
+    if (host === account.host && name === account.name && cores === account.cores) return;
+    this.account = { ...account, host, name, cores };
   }
 
   tick(): void {
     const { store, env, publish } = this.options;
     const nowMs = env.clock.monotonicMs();
-    const replicas = [...store.replicas].filter(({ descriptor }) => descriptor !== undefined);
-    const accounts = replicas.map(replica => this.accountOf(replica, nowMs));
-    this.board.ownIs(
-      this.account,
-      accounts.sort((a, b) => a.range - b.range),
-    );
-    this.forget(accounts);
+    this.board.ownIs(this.account, this.accounts.of(store.replicas, nowMs));
     const changes = this.board.publications();
     if (changes.length > 0) publish(changes);
     const landscape = this.board.landscape();
@@ -109,10 +100,17 @@ export class Steward {
     this.steer();
     if (!this.isSettled) return;
     const { spread } = this;
-    const rules = rulesOf(this.steering, this.rules);
+    const rules = this.rulesInEffect();
     const { services } = this.options;
     const command = this.governor.decide({ self: store.id, landscape, rules, nowMs, services, spread });
     if (command !== undefined) this.begin(command, nowMs);
+  }
+
+  private rulesInEffect(): Rules {
+    const { steering, rules: base } = this;
+    if (this.inEffect?.steering !== steering || this.inEffect.base !== base)
+      this.inEffect = { steering, base, rules: rulesOf(steering, base) };
+    return this.inEffect.rules;
   }
 
   /** Does what operators have said since. */
@@ -124,51 +122,6 @@ export class Steward {
       const wanted = !steering.stopped.includes(name);
       if (running !== wanted) this.governor.setRunning(name, wanted);
     }
-  }
-
-  // -- The own account -----------------------------------------------------------------------------------------
-
-  private accountOf(replica: Replica, nowMs: number): ReplicaAccount {
-    const descriptor = replica.descriptor!;
-    const { id: range, epoch, boundary, genesis, pristine, membersAt, changing, merging } = descriptor;
-    const known = this.epochs.get(range);
-    if (known?.epoch !== epoch) this.epochs.set(range, { epoch, sinceMs: nowMs });
-    const { sinceMs } = this.epochs.get(range)!;
-    const leads = replica.isLeader;
-    return {
-      ...{ range, epoch, boundary, genesis, pristine, membersAt, leads },
-      replica: replica.id,
-      term: replica.raft.term,
-      members: membersOf(descriptor),
-      changing: changing || merging !== undefined,
-      sole: this.options.isSole?.(range) ?? false,
-      load: { ...this.options.loadOf(range), epochSinceMs: sinceMs },
-      silent: leads ? this.silentOf(replica, nowMs) : [],
-    };
-  }
-
-  /** Followers that confirm nothing although there is something to confirm. */
-  private silentOf(replica: Replica, nowMs: number): Silence[] {
-    const silent: Silence[] = [];
-    for (const [follower, { match }] of replica.raft.progress) {
-      if (follower === replica.id) continue;
-      const key = `${replica.rangeId}/${follower}`;
-      const known = this.silences.get(key);
-      if (known === undefined || known.match !== match || match >= replica.raft.lastIndex)
-        this.silences.set(key, { match, sinceMs: nowMs });
-      else silent.push({ replica: follower, sinceMs: known.sinceMs });
-    }
-    return silent;
-  }
-
-  private forget(accounts: readonly ReplicaAccount[]): void {
-    if (this.epochs.size > accounts.length) {
-      const here = new Set(accounts.map(({ range }) => range));
-      for (const range of this.epochs.keys()) if (!here.has(range)) this.epochs.delete(range);
-    }
-    if (this.silences.size <= accounts.length * SILENCES_A_RANGE) return;
-    const led = new Set(accounts.filter(({ leads }) => leads).map(({ range }) => String(range)));
-    for (const key of this.silences.keys()) if (!led.has(key.split('/', 1)[0]!)) this.silences.delete(key);
   }
 
   // -- Commands ------------------------------------------------------------------------------------------------
@@ -216,9 +169,10 @@ export class Steward {
   private balancerReports(): readonly BalancerReport[] {
     const nowMs = this.options.env.clock.monotonicMs();
     const landscape = this.board.landscape();
-    return this.governor.states().map(({ last, restsUntilMs, ...state }) => ({
+    return this.governor.states().map(({ last, lastMs, restsUntilMs, ...state }) => ({
       ...state,
       last: last === undefined ? '' : commandWords(last, landscape).slice(0, LAST_LENGTH_MAX),
+      lastAgoMs: last === undefined ? 0 : nowMs - lastMs,
       restsMs: Math.max(0, restsUntilMs - nowMs),
     }));
   }
@@ -299,19 +253,8 @@ export class Steward {
   }
 }
 
-const SILENCES_A_RANGE = 8;
 const LAST_LENGTH_MAX = 200;
 const FIRST_REPLICA = 1;
-
-function membersOf({ members }: Descriptor): Member[] {
-  return members
-    .filter(({ role }) => role !== ROLE.LEAVING)
-    .map(({ replica, store, role }) => ({
-      replica,
-      store,
-      role: role === ROLE.VOTER ? MEMBER.VOTER : MEMBER.LEARNER,
-    }));
-}
 
 /** Whether what was ordered has come about. */
 function isSeen(command: Command, store: RaftStore): boolean {

@@ -35,7 +35,7 @@ const answer: fc.Arbitrary<OrderAnswer> = fc.oneof(
     balancers: fc.array(
       fc.record({
         ...{ name: text, last: text, running: fc.boolean() },
-        ...{ commands: fc.nat(), failures: fc.nat(), restsMs: fc.nat() },
+        ...{ commands: fc.nat(), failures: fc.nat(), lastAgoMs: fc.nat(), restsMs: fc.nat() },
       }),
       { maxLength: 9 },
     ),

@@ -219,6 +219,12 @@ export const COMMIT_SECONDS = histogram(
 );
 export const FLUSH_SECONDS = histogram('flush_seconds', 'Time until a commit was on disk.', 1e-5, 20);
 export const STORE_FAILURES = counter('store_failures_total', 'Write transactions that failed.');
+export const KV_REPLICAS = gauge('kv_replicas', 'Replicas of ranges that are shared with other stores.');
+export const KV_LEADERS = gauge('kv_leaders', 'Shared ranges that are led here.');
+export const KV_FRAMES_DROPPED = counter(
+  'kv_frames_dropped_total',
+  'Frames for other stores that were dropped in their own thread.',
+);
 
 // -- Threads and rings -------------------------------------------------------------------------------------
 export const RING_FRAMES_SENT = counter('ring_frames_sent_total', 'Frames written to other threads.');

@@ -1,51 +1,34 @@
 import type { Env } from '../base/env.js';
 import type { Closable } from '../base/scope.js';
-import type { Board } from '../kv/balance/board.js';
-import { LOAD_WINDOW_MS, type RangeLoad } from '../kv/balance/landscape.js';
+import { BOUNDARY_BYTES_MAX } from '../kv/balance/account-codec.js';
+import type { Board, Publication } from '../kv/balance/board.js';
 import { Steward } from '../kv/balance/steward.js';
-import type { SnapshotEngine } from '../kv/engine.js';
-import type { RaftTiming } from '../kv/raft/settings.js';
 import { VarintReader } from '../kv/raft/varint.js';
-import type { Boundary } from '../kv/range.js';
-import { AttemptDesk } from '../kv/remote/attempt-desk.js';
-import { kvService, serverIdOf } from '../kv/remote/service.js';
-import { StoreLinks } from '../kv/remote/store-links.js';
-import { type StoreHandler, storeHandlers } from '../kv/remote/store-server.js';
+import { type Boundary, NO_HINTS, type RangeHints } from '../kv/range.js';
+import type { AttemptCaller, StoreHandler } from '../kv/remote/store-server.js';
+import { OUTCOME } from '../kv/replicated/commands.js';
 import { readFrameHead } from '../kv/replicated/frames.js';
-import { RaftStore } from '../kv/replicated/raft-store.js';
-import type { CoprocessorFactory } from '../kv/replicated/replica-table.js';
-import { ASK, type Attempt } from '../kv/route/client.js';
-import type { AgentOutput } from '../overlay/agent.js';
-import type { AgentHost, Rpc, RunningServer } from '../rpc/rpc.js';
+import type { RaftStore } from '../kv/replicated/raft-store.js';
+import type { Attempt } from '../kv/route/client.js';
 import type { HostId } from '../underlay/message.js';
-import { KvAccess, KvMap } from './kv-access.js';
-
-/** What only the coprocessor knows of a range. */
-export type RangeSize = Pick<RangeLoad, 'bytes' | 'fanOut' | 'splitKey'>;
+import type { KvDesk } from './kv-desk.js';
 
 export interface KvHostOptions {
-  /** Open; the caller closes it behind the host. */
-  readonly engine: SnapshotEngine;
+  readonly store: RaftStore;
+  /** The store's sink. */
+  readonly desk: KvDesk;
   readonly env: Env;
-  readonly rpc: Rpc;
-  readonly overlay: AgentHost;
-  /** This process in the underlay, and how operators call it. */
-  readonly self: HostId;
+  /** How operators call the store. */
   readonly name: string;
   readonly cores: number;
-  /** The key spaces that the stores cover together. */
+  /** The key spaces that the store takes ranges of. */
   readonly services: readonly Boundary[];
-  readonly coprocessors: CoprocessorFactory;
-  readonly timing?: Partial<RaftTiming>;
-  sizeOf(range: number): RangeSize;
-  /** The underlay's view. */
-  hosts(): ReadonlySet<HostId>;
-  /** The cluster was found, or there is none to be found: key spaces may begin. */
-  isSettled(): boolean;
-  /** The overlay has something to send: have it driven. */
-  overlayUsed(): void;
-  /** The engine failed for good. The host does nothing any more; what is stored has to be opened again. */
-  failed(error: unknown): void;
+  /** Whether a range is the store's own; none is if this is not given. */
+  isSole?(range: number): boolean;
+  /** The shared map is to be changed so. */
+  publish(changes: readonly Publication[]): void;
+  /** The store is `pending`: have it take a turn, soon and not from within this call. */
+  turnSoon(): void;
 }
 
 const STEWARD_MS = 1_000;
@@ -55,105 +38,71 @@ const STEWARD_SOON_MS = 20;
 const PAUSE_FOR_NEWS = 10;
 const PAUSE_WITHOUT = 200;
 const STEWARD_MS_MAX = 10_000;
+/** What the own ranges are like is only shown, so their coprocessors are asked no more often. */
+const SOLE_HINTS_MS = 10_000;
 
 /**
- * A store in the real world: RaftStore with its desk and its steward, the timers and turns that drive them, the `kv`
- * service for other stores and for callers, and the shared map in which stores tell of themselves.
+ * What drives a store and keeps its house, wherever it runs: its ticks, its steward, and the desk for what it is asked. How
+ * bytes come and go is its owner's part, and so are the turns: `turnSoon` asks for one, and `turned` is to be called
+ * behind it.
  *
- * Frames and attempts that come in one turn of the event loop are taken together: the store's turn runs in the check
- * phase, behind all that was read, so one flush serves them all. One turn at a time, then the sockets get theirs.
+ * Ticks stop while nobody would hear them: a store that has only own ranges, all at rest, costs one look of the steward a
+ * second. The steward begins with the first `standing`.
  */
 export class KvHost implements Closable, StoreHandler {
   readonly store: RaftStore;
   readonly steward: Steward;
-  readonly links: StoreLinks;
   private readonly options: KvHostOptions;
-  private readonly desk: AttemptDesk;
-  private readonly map: KvMap;
-  private readonly meter: LoadMeter;
-  private readonly server: RunningServer;
-  private readonly accesses = new Set<KvAccess>();
-  private readonly ticker: NodeJS.Timeout;
+  private readonly soleHints = new Map<number, { readonly hints: RangeHints; readonly askedMs: number }>();
+  private ticker: NodeJS.Timeout | undefined;
   private stewardTimer: NodeJS.Timeout | undefined;
   private stewardDueMs = Number.POSITIVE_INFINITY;
   /** Of the steward's last look: how long it took, and its end. */
   private lookMs = 0;
   private lookedMs = Number.NEGATIVE_INFINITY;
-  private isTurning = false;
+  private hosts: ReadonlySet<HostId> | undefined;
   private isClosed = false;
 
-  /** Opens what the engine holds, and serves it. Throws what RaftStore throws. */
   constructor(options: KvHostOptions) {
-    const { engine, env, rpc, overlay, self, name, cores, services, coprocessors, timing } = options;
+    const { store, desk, env, name, cores, services, publish } = options;
     this.options = options;
-    this.meter = new LoadMeter(() => env.clock.monotonicMs());
-    const isLeased =
-      timing === undefined || !('clockDriftMax' in timing) || timing.clockDriftMax !== undefined;
-    this.desk = new AttemptDesk(isLeased ? 'lease' : 'index');
-    this.desk.onChanged = () => this.careSoon(STEWARD_SOON_MS);
-    // What a broken stream says the stores find out themselves: what they say is their sign of life.
-    this.links = new StoreLinks(rpc.client(kvService), () => undefined);
-    const { desk } = this;
-    this.store = new RaftStore({
-      engine,
-      env,
-      coprocessors,
-      sink: {
-        outcome: (range, session, sequence, outcome, bytes, start, end) => {
-          this.steward?.outcome(session, sequence, outcome);
-          desk.outcome(range, session, sequence, outcome, bytes, start, end);
-        },
-        readable: (range, context) => desk.readable(range, context),
-        readRefused: (range, context, reason) => desk.readRefused(range, context, reason),
-        changed: range => desk.changed(range),
-      },
-      send: (store, frame) => this.links.send(store, frame),
-      ...(timing === undefined ? {} : { timing }),
-    });
-    desk.serve(this.store);
+    this.store = store;
     this.steward = new Steward({
-      store: this.store,
-      env,
-      account: { host: self, name, cores, draining: false, services: services.map(({ start }) => start[0]!) },
-      services,
-      loadOf: range => ({ ...options.sizeOf(range), ...this.meter.of(range) }),
-      publish: changes => {
-        this.map.publish(changes);
-        options.overlayUsed();
-      },
+      ...{ store, env, services, publish },
+      account: { host: 0, name, cores, draining: false, services: services.map(({ start }) => start[0]!) },
+      loadOf: range => ({ ...this.hintsOf(range), ...desk.meter.of(range) }),
+      isSole: range => this.isSole(range),
     });
-    this.map = new KvMap(overlay, this.board, () => {
-      this.careSoon(STEWARD_SOON_MS);
-      for (const access of this.accesses) access.changed();
+    desk.serve(store, {
+      outcome: (session, sequence, outcome) => this.steward.outcome(session, sequence, outcome),
+      changed: () => this.careSoon(STEWARD_SOON_MS),
     });
-    this.server = rpc.serve(kvService, storeHandlers(this, queueMicrotask), {
-      id: serverIdOf(this.store.id),
-    });
-    this.ticker = setInterval(() => this.tick(), this.store.timing.tickMs);
-    this.careSoon(0);
-    this.turnSoon();
+    this.wake();
   }
 
   get board(): Board {
     return this.steward.board;
   }
 
-  /** To be told of everything; what is not of the stores' agent is passed over. */
-  onAgentOutput(output: AgentOutput): void {
-    if (!this.isClosed) this.map.onAgentOutput(output);
+  private isSole(range: number): boolean {
+    return this.options.isSole?.(range) === true;
   }
 
-  /** The underlay's view has changed. */
-  hostsChanged(): void {
-    this.careSoon(STEWARD_SOON_MS);
+  private hintsOf(range: number): RangeHints {
+    if (!this.isSole(range)) return this.askHints(range);
+    const known = this.soleHints.get(range);
+    const nowMs = this.options.env.clock.monotonicMs();
+    if (known !== undefined && nowMs - known.askedMs < SOLE_HINTS_MS) return known.hints;
+    const hints = this.askHints(range);
+    this.soleHints.set(range, { hints, askedMs: nowMs });
+    return hints;
   }
 
-  /** A caller in this process, which ends with the host at the latest. */
-  access(): KvAccess {
-    const { env, rpc } = this.options;
-    const access = new KvAccess({ env, rpc, board: this.board });
-    this.accesses.add(access);
-    return access;
+  private askHints(range: number): RangeHints {
+    const { store } = this;
+    const hints = store.replica(range)?.state?.coprocessor.hints?.(store.engine) ?? NO_HINTS;
+    // Such a range cannot be divided there: its halves could not be told to the others.
+    return hints.splitKey.length <= BOUNDARY_BYTES_MAX ? hints : { ...hints, splitKey: NO_HINTS.splitKey };
   }
 
   // -- What comes in -------------------------------------------------------------------------------------------
@@ -162,127 +111,90 @@ export class KvHost implements Closable, StoreHandler {
     const head = readFrameHead(new VarintReader(bytes));
     if (head === undefined || this.isClosed) return;
     this.store.step(head.from, bytes);
-    this.turnSoon();
+    this.wake();
   }
 
-  attempt(attempt: Attempt, caller: Parameters<StoreHandler['attempt']>[1]): void {
+  attempt(attempt: Attempt, caller: AttemptCaller): void {
     if (this.isClosed) return;
-    if (this.store.replica(attempt.range) !== undefined)
-      this.meter.count(attempt.range, attempt.ask === ASK.MUTATE);
-    this.desk.attempt(attempt, caller);
-    this.turnSoon();
+    const { range, sequence } = attempt;
+    // The ids of own ranges are the same in other stores, and what they do is asked by their services alone.
+    if (this.isSole(range))
+      caller.answer({ sequence, outcome: OUTCOME.WRONG_RANGE, output: NO_HINTS.splitKey, places: [] });
+    else this.options.desk.attempt(attempt, caller, this.store.replica(range) !== undefined);
+    this.wake();
+  }
+
+  steer(order: Uint8Array, answered: (answer: Uint8Array) => void): void {
+    if (this.isClosed) return;
+    answered(this.steward.order(order));
+    this.careSoon(STEWARD_SOON_MS);
+    this.wake();
+  }
+
+  /** An entry of the shared map is now this; undefined: it is gone. The bytes are not kept. */
+  heard(key: string, bytes: Uint8Array | undefined): void {
+    this.board.hear(key, bytes);
+    this.careSoon(STEWARD_SOON_MS);
+  }
+
+  /** The underlay's view. Not settled: the cluster was not found yet, or this node is out of it, so nothing is changed. */
+  standing(isSettled: boolean, self: HostId, hosts: ReadonlySet<HostId>): void {
+    const { name, cores } = this.options;
+    this.hosts = hosts;
+    this.steward.isSettled = isSettled;
+    this.steward.accountIs({ host: self, name, cores });
+    this.careSoon(0);
   }
 
   // -- What drives it ------------------------------------------------------------------------------------------
 
-  private tick(): void {
-    this.store.tick();
-    this.turnSoon();
+  /** The store has had a turn. */
+  turned(): void {
+    if (this.ticker === undefined) this.tickSoon();
   }
 
-  private turnSoon(): void {
-    if (this.isTurning || this.isClosed || !this.store.pending) return;
-    this.isTurning = true;
-    setImmediate(() => this.turn());
+  private wake(): void {
+    if (this.store.pending) this.options.turnSoon();
+    if (this.ticker === undefined) this.tickSoon();
   }
 
-  private turn(): void {
-    this.isTurning = false;
-    if (this.isClosed) return;
-    try {
-      this.store.turn();
-    } catch (error) {
-      this.close();
-      this.options.failed(error);
-      return;
-    }
-    this.turnSoon();
+  private tickSoon(): void {
+    if (this.isClosed || !this.store.needsTicks) return;
+    this.ticker = setTimeout(() => {
+      this.ticker = undefined;
+      this.store.tick();
+      this.wake();
+    }, this.store.timing.tickMs);
   }
 
   private careSoon(waitMs: number): void {
-    if (this.isClosed) return;
+    if (this.isClosed || this.hosts === undefined) return;
     const nowMs = this.options.env.clock.monotonicMs();
     const dueMs = Math.max(nowMs + waitMs, this.lookedMs + PAUSE_FOR_NEWS * this.lookMs);
     if (dueMs >= this.stewardDueMs) return;
     this.stewardDueMs = dueMs;
     clearTimeout(this.stewardTimer);
-    this.stewardTimer = setTimeout(() => this.care(), dueMs - nowMs);
+    this.stewardTimer = setTimeout(() => this.care(this.hosts!), dueMs - nowMs);
   }
 
-  private care(): void {
+  private care(hosts: ReadonlySet<HostId>): void {
     const { clock } = this.options.env;
     const beganMs = clock.monotonicMs();
     this.stewardDueMs = Number.POSITIVE_INFINITY;
-    this.steward.isSettled ||= this.options.isSettled();
-    this.board.hostsAre(this.options.hosts());
+    this.board.hostsAre(hosts);
     this.steward.tick();
-    for (const access of this.accesses) access.changed();
-    this.turnSoon();
+    this.wake();
     this.lookedMs = clock.monotonicMs();
     this.lookMs = this.lookedMs - beganMs;
     this.careSoon(Math.min(Math.max(STEWARD_MS, PAUSE_WITHOUT * this.lookMs), STEWARD_MS_MAX));
   }
 
-  /** Serves nobody any more, at once; what is under way has an unknown outcome. */
+  /** Serves nobody any more, at once; what is under way has an unknown outcome. The store is closed with it. */
   close(): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    clearInterval(this.ticker);
+    clearTimeout(this.ticker);
     clearTimeout(this.stewardTimer);
-    for (const access of this.accesses) access.close();
-    this.server.close();
-    this.links.close();
     this.store.close();
-    this.map.close();
-    this.options.overlayUsed();
   }
 }
-
-interface Counts {
-  sinceMs: number;
-  writes: number;
-  queries: number;
-  writesPerSecond: number;
-  queriesPerSecond: number;
-}
-
-/** Means over a window that has just ended; of the ranges that were asked in it. */
-class LoadMeter {
-  private readonly nowMs: () => number;
-  private readonly byRange = new Map<number, Counts>();
-
-  constructor(nowMs: () => number) {
-    this.nowMs = nowMs;
-  }
-
-  count(range: number, isWrite: boolean): void {
-    let counts = this.byRange.get(range);
-    if (counts === undefined) {
-      if (this.byRange.size >= METERED_MAX) this.byRange.clear();
-      counts = { sinceMs: this.nowMs(), writes: 0, queries: 0, writesPerSecond: 0, queriesPerSecond: 0 };
-      this.byRange.set(range, counts);
-    }
-    if (isWrite) counts.writes++;
-    else counts.queries++;
-  }
-
-  of(range: number): Pick<RangeLoad, 'writesPerSecond' | 'queriesPerSecond' | 'queryMicros'> {
-    const counts = this.byRange.get(range);
-    if (counts === undefined) return IDLE;
-    const tookMs = this.nowMs() - counts.sinceMs;
-    if (tookMs >= LOAD_WINDOW_MS) {
-      if (counts.writes + counts.queries === 0) this.byRange.delete(range);
-      counts.writesPerSecond = (counts.writes * 1000) / tookMs;
-      counts.queriesPerSecond = (counts.queries * 1000) / tookMs;
-      counts.writes = 0;
-      counts.queries = 0;
-      counts.sinceMs = this.nowMs();
-    }
-    const { writesPerSecond, queriesPerSecond } = counts;
-    return { writesPerSecond, queriesPerSecond, queryMicros: 0 };
-  }
-}
-
-/** Ranges that are counted. Those that went are forgotten with all others, which only begin anew. */
-const METERED_MAX = 16_384;
-const IDLE = { writesPerSecond: 0, queriesPerSecond: 0, queryMicros: 0 };

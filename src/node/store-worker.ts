@@ -2,20 +2,20 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import type { MessagePort } from 'node:worker_threads';
+import { ByteReader } from '../base/bytes.js';
 import type { Env } from '../base/env.js';
 import { ShoalError } from '../base/errors.js';
 import {
   COMMIT_OPERATIONS,
-  COMMIT_SECONDS,
-  COMMITS,
   CounterBlock,
-  FLUSH_SECONDS,
+  KV_FRAMES_DROPPED,
+  KV_LEADERS,
+  KV_REPLICAS,
   MATCH_SECONDS,
   RETAIN_SCANS,
   RETAINED,
   RETAINED_BYTES,
   ROUTES,
-  STORE_FAILURES,
 } from '../base/metrics.js';
 import type { Closable } from '../base/scope.js';
 import { OP } from '../contract/contract.js';
@@ -23,10 +23,11 @@ import { DistCoprocessor } from '../dist/dist.js';
 import { DistService } from '../dist/service.js';
 import { InboxCoprocessor } from '../inbox/inbox.js';
 import { InboxService } from '../inbox/service.js';
-import type { EngineSnapshot, EntryVisitor, KvWriter, SnapshotEngine } from '../kv/engine.js';
 import { LmdbEngine } from '../kv/io/lmdb-engine.js';
 import { SERVICE } from '../kv/keys.js';
 import { FIRST_RANGE_ID } from '../kv/kv.js';
+import { MapCoprocessor } from '../kv/map/map.js';
+import { type Coprocessor, wholeService } from '../kv/range.js';
 import { SoleRange } from '../kv/sole-range.js';
 import { Store, type StoreWire } from '../kv/store.js';
 import { RetainCoprocessor } from '../retain/retain.js';
@@ -37,7 +38,12 @@ import { pinThread } from '../shard/io/pin.js';
 import { Mesh } from '../shard/mesh.js';
 import type { LinkMemory, MeshPart, PeerFrameHandler } from '../shard/shard.js';
 import { hashKeys } from '../topic/hash.js';
+import { isClustered } from './cluster-config.js';
 import type { Config } from './config.js';
+import { KvDesk } from './kv-desk.js';
+import { KvHost } from './kv-host.js';
+import { KvThread } from './kv-thread.js';
+import { MeteredEngine } from './metered-engine.js';
 import { sampleRings } from './ring-metrics.js';
 import { startVitals } from './vitals.js';
 
@@ -161,16 +167,28 @@ class StoreMesh extends Mesh {
   }
 }
 
+/** Of the mesh. */
+const MAIN = 0;
+
+/** Services whose ranges are shared with other stores. Whatever of theirs is stored is opened, also where none are taken. */
+const SHARED_SERVICES: ReadonlyMap<number, (range: number) => Coprocessor> = new Map([
+  [SERVICE.MAP, (range: number) => new MapCoprocessor(range)],
+]);
+
 class StoreWorker {
   readonly stopped: Promise<void>;
   private readonly port: MessagePort;
+  private readonly env: Env;
   private readonly counters: CounterBlock;
   private readonly engine: LmdbEngine;
   private readonly mesh: Mesh;
+  private readonly kv: KvThread;
+  private readonly desk: KvDesk;
   private readonly store: Store;
   private readonly loop: TurnLoop;
   private readonly timer: NodeJS.Timeout;
   private readonly vitals: Closable;
+  private readonly kvReader = new ByteReader();
   private inbox: InboxService | undefined;
   private tellsRoutes: boolean;
   private failed = false;
@@ -181,6 +199,7 @@ class StoreWorker {
   constructor(input: StoreWorkerInput) {
     const { config, role, index } = input;
     this.port = input.port;
+    this.env = envOf(input.port);
     this.tellsRoutes = input.tellRoutes;
     this.counters = new CounterBlock(input.metrics);
     this.stopped = new Promise((resolve, reject) => {
@@ -195,7 +214,12 @@ class StoreWorker {
       durability: config.storage.durability,
     });
     this.mesh = new StoreMesh(input, this.onFrame, () => this.store.pendingBytes > BACKLOG_BYTES_MAX);
-    this.mesh.onDrained = () => this.loop.schedule();
+    this.mesh.onDrained = peer => {
+      if (peer === MAIN) this.kv.drained();
+      this.loop.schedule();
+    };
+    this.kv = this.openKv();
+    this.desk = new KvDesk(this.env.clock, 'lease');
     this.store = role === 'match' ? this.openMatch(input) : this.openApply(input);
     this.store.endTurn();
     this.loop = new TurnLoop(this.mesh, this.endTurn);
@@ -205,15 +229,46 @@ class StoreWorker {
     // What a crash left must be put in order before anything else is done.
     if (!this.store.isReady || this.store.failures > 0)
       this.fail(new ShoalError('SHOAL_STORAGE_FULL', `no room to begin in ${config.node.dataDir}`));
-    else post(this.port, { kind: 'ready' });
+    else {
+      this.openHost(input);
+      post(this.port, { kind: 'ready' });
+    }
+  }
+
+  private openKv(): KvThread {
+    const { mesh } = this;
+    return new KvThread({
+      send: (bytes, start, end) => void mesh.send(MAIN, bytes, start, end),
+      get congested() {
+        return mesh.port(MAIN)?.congested ?? false;
+      },
+      get depthBytes() {
+        return mesh.port(MAIN)?.depthBytes ?? 0;
+      },
+      schedule: () => this.loop.schedule(),
+    });
+  }
+
+  private openHost({ config, role, index }: StoreWorkerInput): void {
+    const { kv, desk, env, store } = this;
+    const services = role === 'apply' && isClustered(config) ? [...SHARED_SERVICES.keys()] : [];
+    const host = new KvHost({
+      ...{ store: store.ranges.raft, desk, env, publish: kv.publish },
+      ...{ name: `${role}-${index}@${config.node.name}`, cores: 1, services: services.map(wholeService) },
+      isSole: range => store.ranges.isSole(range),
+      turnSoon: () => this.loop.schedule(),
+    });
+    kv.open(host, services);
   }
 
   private open(ranges: readonly SoleRange[]): Store {
     const wire: StoreWire = {
       send: (peer, bytes, start, end) => this.mesh.send(peer, bytes, start, end),
       congested: peer => this.mesh.port(peer)?.congested ?? false,
+      flush: () => this.mesh.port(MAIN)?.flush(),
     };
-    return new Store(new MeteredEngine(this.engine, this.counters), wire, envOf(this.port), ranges);
+    const shared = { sink: this.desk, send: this.kv.frame, coprocessors: SHARED_SERVICES };
+    return new Store(new MeteredEngine(this.engine, this.counters), wire, this.env, ranges, { shared });
   }
 
   private openMatch({ config, hashSeed, mqttPeers }: StoreWorkerInput): Store {
@@ -256,7 +311,8 @@ class StoreWorker {
     try {
       if (op !== OP.DIST_MATCH) {
         if (op === OP.RETAIN_SCAN) this.counters.values[RETAIN_SCANS]! += 1;
-        this.store.handleFrame(peer, bytes, start, end);
+        if (KvThread.owns(op)) this.kv.onFrame(this.kvReader.over(bytes, start, end));
+        else this.store.handleFrame(peer, bytes, start, end);
         return;
       }
       const startedMs = performance.now();
@@ -272,6 +328,7 @@ class StoreWorker {
     try {
       const before = store.requests;
       store.endTurn();
+      this.kv.turned();
       if (store.requests > before) this.counters.observe(COMMIT_OPERATIONS, store.requests - before);
     } catch (error) {
       this.loop.close();
@@ -294,12 +351,28 @@ class StoreWorker {
     }
     this.gauges();
     sampleRings(this.mesh, this.counters);
-    this.counters.values[STORE_FAILURES] = this.store.failures;
+    this.countRanges();
     this.loop.schedule();
   };
 
+  private countRanges(): void {
+    const { ranges } = this.store;
+    let replicas = 0;
+    let leaders = 0;
+    for (const { rangeId, isLeader } of ranges.raft.replicas) {
+      if (ranges.isSole(rangeId)) continue;
+      replicas++;
+      if (isLeader) leaders++;
+    }
+    const { values } = this.counters;
+    values[KV_REPLICAS] = replicas;
+    values[KV_LEADERS] = leaders;
+    values[KV_FRAMES_DROPPED] = this.kv.dropped;
+  }
+
   private readonly onControl = (control: StoreControl): void => {
     if (control.kind === 'stop') {
+      this.kv.close();
       this.finish();
       this.tick(); // has writes that were held back committed as well
       this.finish();
@@ -325,6 +398,7 @@ class StoreWorker {
   async close(): Promise<void> {
     clearInterval(this.timer);
     await this.vitals.close();
+    this.kv.close();
     this.loop.close();
     this.mesh.close();
     this.port.close();
@@ -334,49 +408,4 @@ class StoreWorker {
 
 function callIdSeed(): number {
   return randomBytes(4).readUInt32LE(0);
-}
-
-/** Counts and times the commits of an engine. */
-class MeteredEngine implements SnapshotEngine {
-  private readonly engine: SnapshotEngine;
-  private readonly counters: CounterBlock;
-
-  constructor(engine: SnapshotEngine, counters: CounterBlock) {
-    this.engine = engine;
-    this.counters = counters;
-  }
-
-  get(key: Uint8Array): Uint8Array | undefined {
-    return this.engine.get(key);
-  }
-
-  scan(start: Uint8Array, end: Uint8Array, visit: EntryVisitor, reverse?: boolean): void {
-    this.engine.scan(start, end, visit, reverse);
-  }
-
-  write(work: (writer: KvWriter) => void, durable: () => void): void {
-    const startedMs = performance.now();
-    let workedMs = startedMs;
-    this.engine.write(
-      writer => {
-        work(writer);
-        workedMs = performance.now();
-      },
-      () => {
-        const { counters } = this;
-        counters.values[COMMITS]! += 1;
-        counters.observe(COMMIT_SECONDS, (workedMs - startedMs) / 1000);
-        counters.observe(FLUSH_SECONDS, (performance.now() - workedMs) / 1000);
-        durable();
-      },
-    );
-  }
-
-  snapshot(): EngineSnapshot {
-    return this.engine.snapshot();
-  }
-
-  close(): void | Promise<void> {
-    return this.engine.close();
-  }
 }

@@ -7,13 +7,13 @@ import { changedRules, DEFAULT_RULES, type Rules } from '../../src/kv/balance/ru
 import { LmdbEngine } from '../../src/kv/io/lmdb-engine.js';
 import type { Boundary, Coprocessor } from '../../src/kv/range.js';
 import { KvAccess, KvMap } from '../../src/node/kv-access.js';
-import { KvHost } from '../../src/node/kv-host.js';
 import { RpcHost } from '../../src/node/rpc-host.js';
 import type { AgentOutput } from '../../src/overlay/agent.js';
 import { Overlay } from '../../src/overlay/overlay.js';
 import { UnderlayDriver } from '../../src/underlay/io/driver.js';
 import { DEFAULT_TIMING } from '../../src/underlay/timing.js';
 import { Underlay } from '../../src/underlay/underlay.js';
+import { KvDirect } from './kv-direct.js';
 
 const VERSION = '0.0.0';
 const ENVIRONMENT = 'kv';
@@ -43,13 +43,15 @@ function say(fields: object, message: string): void {
 
 export class KvMember {
   readonly overlay: Overlay;
-  host: KvHost | undefined;
+  host: KvDirect | undefined;
   access!: KvAccess;
   private readonly settings: KvMemberSettings;
   private readonly whole: Boundary;
   private readonly coprocessor: () => Coprocessor;
   private readonly driver: UnderlayDriver;
   private services!: RpcHost;
+  private board: Board | undefined;
+  private seen = '';
   private onOutput: (output: AgentOutput) => void = () => undefined;
 
   constructor(settings: KvMemberSettings, whole: Boundary, coprocessor: () => Coprocessor) {
@@ -76,7 +78,7 @@ export class KvMember {
         ...{ machine: this.overlay, env, clock, environment: ENVIRONMENT },
         ...{ sockets: { host, port }, keys: ['the secret of the storage'], seeds },
       },
-      { event: () => this.host?.hostsChanged(), payload: () => undefined, crdt: () => undefined },
+      { event: () => this.look(), payload: () => undefined, crdt: () => undefined },
     );
   }
 
@@ -104,13 +106,16 @@ export class KvMember {
     const { name, rules } = this.settings;
     const { rpc } = this.services;
     const { whole, overlay } = this;
-    this.host = new KvHost({
-      ...{ engine: new LmdbEngine({ path, durability: 'flush' }), env: memberEnv, rpc, overlay },
-      ...{ self: overlay.self.id, name, cores: 1, services: [whole], coprocessors: this.coprocessor },
-      sizeOf: () => ({ bytes: 0, fanOut: 0, splitKey: new Uint8Array() }),
-      hosts: () => this.hosts(),
-      isSettled: () => overlay.hosts().length > 1,
-      overlayUsed: () => this.overlayUsed(),
+    const map = this.openMap(keys => {
+      for (const key of keys) this.host!.host.heard(key, map.get(key));
+    });
+    this.host = new KvDirect({
+      ...{ engine: new LmdbEngine({ path, durability: 'flush' }), env: memberEnv, rpc, name },
+      ...{ services: [whole], coprocessors: this.coprocessor },
+      publish: changes => {
+        map.publish(changes);
+        this.overlayUsed();
+      },
       failed: error => {
         say({}, `the storage failed: ${String(error)}`);
         process.exit(3);
@@ -118,19 +123,38 @@ export class KvMember {
     });
     const changed = changedRules(DEFAULT_RULES, rules ?? {});
     if (typeof changed === 'string') throw new Error(changed);
-    this.host.steward.rules = changed;
-    this.onOutput = output => this.host!.onAgentOutput(output);
-    this.access = this.host.access();
+    const { host } = this.host;
+    host.steward.rules = changed;
+    for (const key of map.keys()) host.heard(key, map.get(key));
+    setInterval(() => this.look(), LOOK_MS);
+    host.standing(false, overlay.self.id, this.hosts());
   }
 
   private openCaller(): void {
+    this.openMap(() => undefined);
+    setInterval(() => this.look(), LOOK_MS);
+  }
+
+  private openMap(heard: (keys: readonly string[]) => void): KvMap {
     const board = new Board(memberEnv.clock);
-    const map = new KvMap(this.overlay, board, () => this.access.changed());
+    const map = new KvMap(this.overlay, board, keys => {
+      heard(keys);
+      this.access.changed();
+    });
     this.onOutput = output => map.onAgentOutput(output);
     this.access = new KvAccess({ env: memberEnv, rpc: this.services.rpc, board });
-    setInterval(() => {
-      board.hostsAre(this.hosts());
-      this.access.changed();
-    }, LOOK_MS);
+    this.board = board;
+    return map;
+  }
+
+  /** Tells what is new of the hosts. */
+  private look(): void {
+    const hosts = this.hosts();
+    const form = [...hosts].sort((a, b) => a - b).join();
+    if (form === this.seen || this.board === undefined) return;
+    this.seen = form;
+    this.board.hostsAre(hosts);
+    this.access.changed();
+    this.host?.host.standing(hosts.size > 1, this.overlay.self.id, hosts);
   }
 }

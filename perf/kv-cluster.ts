@@ -137,6 +137,29 @@ class Cluster {
     }
   }
 
+  /** Waits until all stores have so many ranges, and all of these are quiet. */
+  async quiet(ranges: number): Promise<void> {
+    const endMs = performance.now() + QUIET_MS;
+    for (;;) {
+      const seen = await Promise.all(this.peers.map(peer => peer.tell('look', {})));
+      if (seen.every(({ awake, replicas }) => awake === 0 && replicas >= ranges)) break;
+      if (performance.now() > endMs) throw new Error(`not quiet: ${JSON.stringify(seen)}`);
+      await sleep(1000);
+    }
+    await sleep(SETTLE_MS);
+  }
+
+  /** The share of a core that each process uses, on the average. */
+  async cpu(seconds: number): Promise<number> {
+    const looks = () => Promise.all(this.peers.map(peer => peer.tell('look', {})));
+    const startMs = performance.now();
+    const before = await looks();
+    await sleep(seconds * 1000);
+    const after = await looks();
+    const usedUs = after.reduce((sum, { cpuUs }, index) => sum + cpuUs - before[index]!.cpuUs, 0);
+    return usedUs / 1000 / (performance.now() - startMs) / this.peers.length;
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.peers.map(peer => peer.end()));
     rmSync(this.root, { recursive: true, force: true });
@@ -202,31 +225,28 @@ export async function measureCluster(
   }
 }
 
-/** Share of a core that each process needs on the average while so many ranges of three replicas are quiet. */
-export async function measureIdleCluster(count: number, seconds: number): Promise<number> {
+export interface IdleFigures {
+  /** Shares of a core that each process needs on the average: with one quiet range of three replicas, and with many. */
+  readonly one: number;
+  readonly many: number;
+}
+
+/** All stores lead as many of the ranges, so no balancer has anything to do. */
+export async function measureIdleCluster(count: number, seconds: number): Promise<IdleFigures> {
   const cluster = await Cluster.make(3);
-  const looks = () => Promise.all(cluster.peers.map(peer => peer.tell('look', {})));
+  const { peers } = cluster;
   try {
-    await Promise.all(cluster.peers.map(peer => peer.start()));
-    const leader = await cluster.formed(cluster.peers, 3);
-    const divided = await leader.tell('divide', { count, withinMs: DIVIDED_MS });
-    if (divided < count) throw new Error(`only ${divided} ranges were made`);
-    const endMs = performance.now() + QUIET_MS;
-    for (
-      let seen = await looks();
-      seen.some(one => one.awake > 0 || one.replicas < count);
-      seen = await looks()
-    ) {
-      if (performance.now() > endMs) throw new Error(`not quiet: ${JSON.stringify(seen)}`);
-      await sleep(1000);
-    }
-    await sleep(SETTLE_MS);
-    const startMs = performance.now();
-    const before = await looks();
-    await sleep(seconds * 1000);
-    const after = await looks();
-    const usedUs = after.reduce((sum, { cpuUs }, index) => sum + cpuUs - before[index]!.cpuUs, 0);
-    return usedUs / 1000 / (performance.now() - startMs) / cluster.peers.length;
+    await Promise.all(peers.map(peer => peer.start()));
+    await cluster.formed(peers, 3);
+    await cluster.quiet(1);
+    const one = await cluster.cpu(seconds);
+    const wanted = { count, withinMs: DIVIDED_MS };
+    const divided = await Promise.all(peers.map(peer => peer.tell('divide', wanted)));
+    if (divided.some(have => have < count)) throw new Error(`only ${divided} ranges were made`);
+    await cluster.quiet(count);
+    while ((await Promise.all(peers.map(peer => peer.tell('spread', {})))).some(given => given > 0))
+      await cluster.quiet(count);
+    return { one, many: await cluster.cpu(seconds) };
   } finally {
     await cluster.close();
   }

@@ -40,6 +40,8 @@ export interface PeerCommands {
   puts: { with: PutsWanted; gives: PutsDone };
   /** Divides what it leads until there are as many; gives how many there are. */
   divide: { with: { count: number; withinMs: number }; gives: number };
+  /** Hands over what another store is to lead, so that each leads as many; gives how many ranges that were. */
+  spread: { with: object; gives: number };
 }
 
 const WAITS_KEPT = 20_000;
@@ -127,11 +129,24 @@ async function divide({ count, withinMs }: PeerCommands['divide']['with']): Prom
   }
 }
 
+/** Every store has the same ranges, and those in turn go to each. */
+function spread(): number {
+  const { store } = member.host!;
+  const replicas = [...store.replicas].sort((one, other) => one.rangeId - other.rangeId);
+  let count = 0;
+  for (const [at, { descriptor, isLeader, rangeId }] of replicas.entries()) {
+    const stores = (descriptor?.members ?? []).map(member => member.store).sort((a, b) => a - b);
+    const heir = stores[at % stores.length];
+    if (isLeader && heir !== undefined && heir !== store.id && store.transfer(rangeId, heir)) count++;
+  }
+  return count;
+}
+
 function fail(words: string): never {
   throw new Error(words);
 }
 
-const answers = { look, puts, divide };
+const answers = { look, puts, divide, spread };
 
 process.on('disconnect', () => process.exit(0));
 process.on(

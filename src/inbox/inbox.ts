@@ -3,7 +3,9 @@ import type { ByteReader, ByteWriter } from '../base/bytes.js';
 import { STATUS } from '../contract/contract.js';
 import { readSubscription } from '../contract/inbox.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import type { Boundary, Coprocessor } from '../kv/range.js';
+import { BY_TENANT, KeySample } from '../kv/key-sample.js';
+import { SERVICE } from '../kv/keys.js';
+import { type Boundary, type Coprocessor, type Division, NO_HINTS, type RangeHints } from '../kv/range.js';
 import { type InboxLimits, Queue } from './queue.js';
 import type { Session } from './session.js';
 import { SessionLife } from './session-life.js';
@@ -26,10 +28,10 @@ import { Sessions } from './sessions.js';
  *   e 0 client id            → u53 instance: ended, its routes not yet removed; its `f` entries say which
  *   c instance number        → u32 n, n × text filter: subscribed or unsubscribed, routes not yet known to follow
  *   g 0 instance             → nothing: entries under `d instance` still to be deleted
- * and `L i range 0x6e` → u53, the number of the last instance made here.
+ * and `L i range 0x6e` → the instance numbers that the range may still give out (instance-numbers.ts).
  *
  * Invariants
- * - An instance number is used once, ever: range id × 2^36 + counter, the counter in the same transaction.
+ * - An instance number is used once, ever, by one range of all: what is left of them is stored in the same transaction.
  * - Sequence numbers of an instance rise by one per message queued and are never given twice, though the queue empties.
  * - `queueMessages` and `queueBytes` are the count and value bytes of the `q` entries.
  * - A session that is detached and may expire has exactly one `x` entry, at `Session.dueMs`. A will that waits
@@ -51,6 +53,12 @@ import { Sessions } from './sessions.js';
  * Limits: queueMessagesMax, queueBytesMax per session with queueDropPolicy; deletions of an ended session are done
  * `COLLECT_MAX` entries at a time. One message for many targets is stored once per target: at the sizes that are
  * common (below 200 bytes) a reference would cost as much as the copy, and removal would need counting.
+ *
+ * Division: between two tenants and nowhere else, as a session's entries lie in several places among those of its tenant.
+ * Sessions keep their numbers, and each of the new ranges has its own for those to come. What is still missing is on the
+ * service's side: owners, wills and settlements are one range's memory (service.ts), so who is attached is to be
+ * attached again when its session's range is another. And a tenant with most of the bytes cannot be divided: that
+ * wants keys that begin with the session.
  *
  * Difference from BifroMQ: there QoS 0 has an inbox queue too and a fetch is by hint; here live QoS 0 never
  * touches the store, and packet ids follow from sequence numbers.
@@ -76,6 +84,7 @@ export class InboxCoprocessor implements Coprocessor {
   readonly sessions: Sessions;
   private readonly life: SessionLife;
   private readonly queue: Queue;
+  private readonly sample = new KeySample(SERVICE.INBOX, [BY_TENANT]);
 
   constructor(rangeId: number, limits: InboxLimits) {
     this.sessions = new Sessions(rangeId);
@@ -83,7 +92,8 @@ export class InboxCoprocessor implements Coprocessor {
     this.queue = new Queue(this.sessions, limits);
   }
 
-  mutate(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
+  mutate(input: ByteReader, target: KvWriter, output: ByteWriter): void {
+    const writer = this.sample.through(target);
     switch (input.u8()) {
       case INBOX_COMMAND.INSERT:
         this.queue.insert(input, writer, output);
@@ -196,10 +206,25 @@ export class InboxCoprocessor implements Coprocessor {
   }
 
   finish(writer: KvWriter): void {
-    this.sessions.finish(writer);
+    this.sessions.finish(this.sample.through(writer));
   }
 
-  reset(_boundary: Boundary, reader: KvReader): void {
-    this.sessions.reset(reader);
+  reset(boundary: Boundary, reader: KvReader): void {
+    this.sessions.reset(boundary, reader);
+    this.sample.reset(boundary);
+  }
+
+  divide({ child }: Division, writer: KvWriter): void {
+    this.sessions.divide(child, writer);
+  }
+
+  absorb(_boundary: Boundary, absorbed: number, writer: KvWriter): void {
+    this.sessions.absorb(absorbed, writer);
+  }
+
+  /** The bytes are estimated. */
+  hints(reader: KvReader): RangeHints {
+    const hints = this.sample.hints(reader);
+    return this.sessions.canDivide ? hints : { ...hints, splitKey: NO_HINTS.splitKey };
   }
 }

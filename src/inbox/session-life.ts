@@ -2,7 +2,7 @@ import type { ByteReader, ByteWriter } from '../base/bytes.js';
 import { STATUS } from '../contract/contract.js';
 import { type Subscription, writeSubscription } from '../contract/inbox.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import { copyOf, kindAt, ordered53, prefixEnd, rawText, readOrdered53, SERVICE, utf8 } from '../kv/keys.js';
+import { copyOf, kindAt, ordered53, prefixEnd, rawText, readOrdered53, utf8 } from '../kv/keys.js';
 import { DATA, KIND } from './inbox-keys.js';
 import { Session } from './session.js';
 import type { Sessions } from './sessions.js';
@@ -303,7 +303,8 @@ export class SessionLife {
   /** Dist has lost all routes: every session is to tell its own again. */
   private doubtAll(writer: KvWriter): void {
     const sessions: Session[] = [];
-    writer.scan(Uint8Array.of(SERVICE.INBOX), Uint8Array.of(SERVICE.INBOX + 1), (key, value) => {
+    const { start, end } = this.sessions.boundary;
+    writer.scan(start, end, (key, value) => {
       const at = kindAt(key);
       if (key[at] !== KIND.SESSION) return true;
       const session = new Session(utf8(key, 1, at - 1), utf8(key, at + 1));
@@ -326,8 +327,8 @@ export class SessionLife {
     const attached: Session[] = [];
     const inDoubt: Named[] = [];
     const unsettled = new Map<number, string>();
-    const start = Uint8Array.of(SERVICE.INBOX);
-    writer.scan(start, Uint8Array.of(SERVICE.INBOX + 1), (key, value) => {
+    const { start, end } = this.sessions.boundary;
+    writer.scan(start, end, (key, value) => {
       const at = kindAt(key);
       const tenant = utf8(key, 1, at - 1);
       if (key[at] === KIND.CHANGE) unsettled.set(readOrdered53(key, at + 1), tenant);

@@ -1,15 +1,15 @@
-import { assert } from '../base/assert.js';
 import { type ByteReader, ByteWriter, ByteReader as Reader } from '../base/bytes.js';
 import type { Subscription } from '../contract/inbox.js';
 import { DueIndex } from '../kv/due-index.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
 import { copyOf, firstKey, localKey, prefixEnd, rawText, SERVICE, utf8 } from '../kv/keys.js';
+import { type Boundary, wholeService } from '../kv/range.js';
 import { DATA, InboxKeys, KIND } from './inbox-keys.js';
+import { InstanceNumbers } from './instance-numbers.js';
 import { Session } from './session.js';
 import { SessionCache } from './session-cache.js';
 
-const INSTANCES_PER_RANGE = 2 ** 36;
-const KIND_INSTANCE_COUNTER = 0x6e;
+const KIND_NUMBERS = 0x6e;
 
 /** What tells one life of a session from all others. */
 interface Life {
@@ -28,13 +28,17 @@ export class Sessions {
   /** Scratch of whoever makes an entry; each use overwrites the one before. */
   readonly value = new ByteWriter(1024);
   readonly reader = new Reader();
-  private readonly counterKey: Uint8Array;
-  private lastInstance = 0;
-  private instanceDirty = false;
+  boundary: Boundary = wholeService(SERVICE.INBOX);
+  private numbers = InstanceNumbers.read(undefined);
+  private numbersDirty = false;
 
   constructor(rangeId: number) {
     this.rangeId = rangeId;
-    this.counterKey = localKey(new ByteWriter(16), SERVICE.INBOX, rangeId, KIND_INSTANCE_COUNTER).view();
+  }
+
+  /** Whether a division leaves both halves with numbers enough. */
+  get canDivide(): boolean {
+    return this.numbers.canDivide;
   }
 
   /** All subscriptions of a session. */
@@ -145,10 +149,8 @@ export class Sessions {
   /** A new session with a new instance. */
   create(tenant: string, clientId: string, writer: KvWriter): Session {
     const session = new Session(tenant, clientId);
-    this.lastInstance += 1;
-    this.instanceDirty = true;
-    assert(this.lastInstance < INSTANCES_PER_RANGE, 'instance numbers last for ever');
-    session.instance = this.rangeId * INSTANCES_PER_RANGE + this.lastInstance;
+    session.instance = this.numbers.take();
+    this.numbersDirty = true;
     writer.put(
       this.keys.ofInstance(tenant, KIND.INSTANCE, session.instance),
       rawText(this.value.reset(), clientId).view(),
@@ -168,15 +170,39 @@ export class Sessions {
     }
     this.cache.dirty.length = 0;
     this.cache.trim();
-    if (!this.instanceDirty) return;
-    this.instanceDirty = false;
-    writer.put(this.counterKey, this.value.reset().u53(this.lastInstance).view());
+    if (!this.numbersDirty) return;
+    this.numbersDirty = false;
+    this.writeNumbers(this.rangeId, this.numbers, writer);
   }
 
-  reset(reader: KvReader): void {
+  reset(boundary: Boundary, reader: KvReader): void {
+    this.boundary = boundary;
+    for (const index of [this.expiry, this.wills, this.garbage]) index.reset(boundary);
     this.cache.clear();
-    this.instanceDirty = false;
-    const counter = reader.get(this.counterKey);
-    this.lastInstance = counter === undefined ? 0 : this.reader.over(counter).u53();
+    this.numbersDirty = false;
+    this.numbers = this.readNumbers(this.rangeId, reader);
   }
+
+  divide(child: number, writer: KvWriter): void {
+    this.writeNumbers(child, this.numbers.divide(), writer);
+    this.writeNumbers(this.rangeId, this.numbers, writer);
+  }
+
+  absorb(absorbed: number, writer: KvWriter): void {
+    this.numbers.absorb(this.readNumbers(absorbed, writer));
+    this.writeNumbers(this.rangeId, this.numbers, writer);
+  }
+
+  private readNumbers(range: number, reader: KvReader): InstanceNumbers {
+    const record = reader.get(numbersKey(range));
+    return InstanceNumbers.read(record === undefined ? undefined : this.reader.over(record));
+  }
+
+  private writeNumbers(range: number, numbers: InstanceNumbers, writer: KvWriter): void {
+    writer.put(numbersKey(range), numbers.write(this.value.reset()).view());
+  }
+}
+
+function numbersKey(range: number): Uint8Array {
+  return localKey(new ByteWriter(16), SERVICE.INBOX, range, KIND_NUMBERS).view();
 }

@@ -16,8 +16,8 @@ const SAMPLE_KEYS_MAX = 256;
 /** Longer keys are left out. */
 const SAMPLED_KEY_BYTES_MAX = 1024;
 /** One call walks so far after a reset. */
-const WALK_ENTRIES = 1000;
-const WALK_BYTES = 512 * 1024;
+const WALK_ENTRIES = 512;
+const WALK_BYTES = 256 * 1024;
 /** A division in which one side has a smaller share than this is none. */
 const SHARE_MIN = 1 / 8;
 /** With this share on both sides a coarser grouping is good enough. */
@@ -34,7 +34,7 @@ const ALL_HASHES = 2 ** 32;
  * Accuracy: below 256 keys it is exact. Beyond, one part in 11 to 16 of the bytes (a standard error), and the key found
  * is 3 to 5 % of the keys away from the middle, if values are of about the same size; a few that hold most of the bytes
  * are likely to be missed. Until all has been walked over there is no key, and the bytes are what was seen so far: a
- * million entries take a quarter of an hour at a call a second.
+ * million entries take half an hour at a call a second, of which each is a millisecond of the store's thread.
  *
  * Cost: a hash of the key for each write, 15 ns for 40 bytes, and nothing else for all but the few keys that are in it.
  * Not replicated; replicas need not agree.

@@ -6,6 +6,7 @@ import { addClusterCommands } from './node/cluster-commands.js';
 import { assertSecureCluster, assertSecureRpc, readClusterKeys, readTls } from './node/cluster-config.js';
 import { type Config, loadConfig, withoutSecrets } from './node/config.js';
 import { configTable } from './node/config-keys.js';
+import { addKvCommands } from './node/kv-commands.js';
 import { createLog } from './node/log.js';
 import { promptHidden, readLine } from './node/prompt.js';
 import { report } from './node/report.js';
@@ -184,6 +185,7 @@ function commandLine(): Command {
     .action(configKeys);
   addClusterCommands(program, { withConfig, configOf });
   addServiceCommands(program, { withConfig, configOf });
+  addKvCommands(program, { withConfig, configOf });
   program
     .command('passwd <file> <user>')
     .description('set or delete a password; the file is made when it is missing')

@@ -29,7 +29,8 @@ export interface Answer {
   readonly body: object;
 }
 
-const BODY_BYTES_MAX = 4_096;
+/** A value of the map in Base64, and what is around it. */
+const BODY_BYTES_MAX = 128 * 1024;
 
 /** @throws ShoalError SHOAL_LISTEN_IN_USE or SHOAL_LISTEN_FAILED. */
 export function openAdminServer(options: AdminServerOptions): Promise<HttpListener> {

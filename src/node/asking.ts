@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import type { AdminPort } from './admin-client.js';
 import { findAdmin } from './admin-client.js';
@@ -32,4 +34,16 @@ export function portOf(options: AskingOptions, { configOf }: ConfigReader): Admi
 
 export function print(text: string): void {
   process.stdout.write(`${text}\n`);
+}
+
+/** False also when the input ends; Ctrl-C ends the command. */
+export async function agrees(question: string): Promise<boolean> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  terminal.on('SIGINT', () => process.exit(130));
+  const ended = once(terminal, 'close').then(() => '');
+  try {
+    return /^y(es)?$/i.test((await Promise.race([terminal.question(question), ended])).trim());
+  } finally {
+    terminal.close();
+  }
 }

@@ -1,10 +1,8 @@
-import { once } from 'node:events';
-import { createInterface } from 'node:readline/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { ShoalError } from '../base/errors.js';
 import { type AdminPort, askAdmin } from './admin-client.js';
-import { type AskingOptions, asking, type ConfigReader, portOf, print } from './asking.js';
+import { type AskingOptions, agrees, asking, type ConfigReader, portOf, print } from './asking.js';
 import { findingsText, membersText } from './cluster-table.js';
 import type { MemberRow, MembersReport } from './cluster-view.js';
 import type { Finding } from './finding.js';
@@ -130,18 +128,6 @@ function theHost(all: readonly MemberRow[], wanted: string): MemberRow {
     throw new ShoalError('SHOAL_ADMIN_REFUSED', message);
   }
   return host;
-}
-
-/** False also when the input ends; Ctrl-C ends the command. */
-async function agrees(question: string): Promise<boolean> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  terminal.on('SIGINT', () => process.exit(130));
-  const ended = once(terminal, 'close').then(() => '');
-  try {
-    return /^y(es)?$/i.test((await Promise.race([terminal.question(question), ended])).trim());
-  } finally {
-    terminal.close();
-  }
 }
 
 async function leave(port: AdminPort): Promise<void> {

@@ -6,9 +6,13 @@ import { clean, type Finding } from './finding.js';
 const CELL_MAX = 48;
 const LINE_MAX = 88;
 
-/** Columns as wide as their widest cell; those named in `right` end at the same place instead. */
-export function alignedTable(rows: readonly (readonly string[])[], right: ReadonlySet<number>): string {
-  const cells = rows.map(row => row.map(cell));
+/** Columns as wide as their widest cell, `cellMax` at most; those named in `right` end at the same place instead. */
+export function alignedTable(
+  rows: readonly (readonly string[])[],
+  right: ReadonlySet<number>,
+  cellMax = CELL_MAX,
+): string {
+  const cells = rows.map(row => row.map(text => cell(text, cellMax)));
   const widths = cells[0]!.map((_, column) => Math.max(...cells.map(row => width(row[column]!))));
   const pad = (text: string, column: number) => {
     const spaces = ' '.repeat(widths[column]! - width(text));
@@ -17,9 +21,9 @@ export function alignedTable(rows: readonly (readonly string[])[], right: Readon
   return cells.map(row => row.map(pad).join('  ').trimEnd()).join('\n');
 }
 
-function cell(text: string): string {
+function cell(text: string, max: number): string {
   const plain = [...clean(text)];
-  return plain.length > CELL_MAX ? `${plain.slice(0, CELL_MAX - 1).join('')}…` : plain.join('');
+  return plain.length > max ? `${plain.slice(0, max - 1).join('')}…` : plain.join('');
 }
 
 function width(text: string): number {

@@ -71,6 +71,7 @@ import { connectionsThatFit, watchDescriptors } from './descriptors.js';
 import { listenerHint, reachable } from './hint.js';
 import type { HttpListener } from './http.js';
 import { KvRelay, LONE_STANDING } from './kv-relay.js';
+import { kvRoutes } from './kv-routes.js';
 import { type NodeStatus, openMetricsServer } from './metrics-server.js';
 import type { AdmissionInput, Opened } from './mqtt-worker.js';
 import { sampleRings } from './ring-metrics.js';
@@ -404,7 +405,8 @@ class Node {
     const { host, port } = config.admin;
     const { dataDir } = config.node;
     const token = renewToken(dataDir);
-    const routes = new Map([...clusterRoutes(cluster), ...serviceRoutes(cluster)]);
+    const kv = kvRoutes(this.relay, this.env.clock);
+    const routes = new Map([...clusterRoutes(cluster), ...serviceRoutes(cluster), ...kv]);
     const server = scope.own(await openAdminServer({ host, port, token, routes }));
     if (!isLoopback(host)) log.warn({ host }, 'the token of the administration port travels in the clear');
     scope.own(announceUrl(dataDir, `http://${formatAddress(reachable(host), server.port)}`));

@@ -10,6 +10,7 @@ import { type Descriptor, ROLE } from './replicated/descriptor.js';
 import type { StoreSender } from './replicated/frames.js';
 import { randomU53 } from './replicated/identity.js';
 import { RaftStore } from './replicated/raft-store.js';
+import type { RaftStoreOptions } from './replicated/store-options.js';
 import type { RangeSink, Replica } from './replicated/replica.js';
 
 /**
@@ -76,6 +77,8 @@ export interface SharedRanges {
   readonly send: StoreSender;
   /** By service. */
   readonly coprocessors: ReadonlyMap<number, (range: number) => Coprocessor>;
+  /** The same at all stores; without it the defaults. */
+  readonly tuning?: Pick<RaftStoreOptions, 'timing' | 'limits' | 'snapshots'>;
 }
 
 /**
@@ -103,9 +106,9 @@ export class SoleRanges {
   constructor(engine: SnapshotEngine, env: Env, ranges: readonly SoleRange[], shared?: SharedRanges) {
     this.engine = engine;
     this.ranges = ranges;
-    const { sink, send, coprocessors } = shared ?? NOBODY_ELSE;
+    const { sink, send, coprocessors, tuning } = shared ?? NOBODY_ELSE;
     this.raft = new RaftStore({
-      ...{ engine, env, sink, send },
+      ...{ engine, env, sink, send, ...tuning },
       coprocessors: (service, id) => {
         const make = coprocessors.get(service);
         return make === undefined ? this.rangeOf(service).coprocessorOf(id) : make(id);

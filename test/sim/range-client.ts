@@ -1,10 +1,11 @@
 import { Board } from '../../src/kv/balance/board.js';
 import { ASK, type Attempt, KvClient } from '../../src/kv/route/client.js';
 import { Route } from '../../src/kv/route/route.js';
-import { type KeyedOperation, OPERATION } from './linearizability.js';
+import { OPERATION } from './linearizability.js';
 import type { Process, SimNode } from './node.js';
 import type { SeededRandom } from './random.js';
 import { Gossip, type Parcel } from './range-gossip.js';
+import type { RangeOperation } from './range-recovery.js';
 import { encodeOperation, registerKey } from './range-store.js';
 import type { RangeWorld } from './range-world.js';
 
@@ -12,12 +13,15 @@ const LOOK_MS = 200;
 
 /** Does one operation after another on registers, by the product's own client. */
 export class RangeClient implements Process {
-  readonly history: KeyedOperation[] = [];
+  readonly history: RangeOperation[] = [];
   readonly node: SimNode;
-  open: KeyedOperation | undefined;
+  /** Under way. */
+  readonly open = new Set<RangeOperation>();
   unknown = 0;
   refused = 0;
   readonly #world: RangeWorld;
+  readonly #session: number;
+  #lastSequence = 0;
   readonly #random: SeededRandom;
   readonly #client: KvClient;
   readonly #route = new Route();
@@ -32,6 +36,7 @@ export class RangeClient implements Process {
   constructor(world: RangeWorld, node: SimNode, session: number) {
     this.#world = world;
     this.node = node;
+    this.#session = session;
     this.#random = world.random.fork(node.label);
     this.#gossip = new Gossip(this.#random, 1, node.index);
     const clock = { wallMs: () => node.clock.wallMs(), monotonicMs: () => node.clock.monotonicMs() };
@@ -94,8 +99,8 @@ export class RangeClient implements Process {
         this.#patience.delete(sequence);
         this.#client.lost(store, () => true);
       }
-      if (this.open === undefined && nowMs >= this.#nextOperationMs && this.#world.isWorking)
-        this.#begin(nowMs);
+      const hasRoom = this.open.size < this.#world.settings.pipeline;
+      if (hasRoom && nowMs >= this.#nextOperationMs && this.#world.isWorking) this.#begin(nowMs);
     }
     this.#client.tick();
   }
@@ -105,13 +110,14 @@ export class RangeClient implements Process {
     const key = this.#random.below(settings.registers);
     const draw = this.#random.fraction();
     const kind = draw < 0.4 ? OPERATION.READ : draw < 0.75 ? OPERATION.WRITE : OPERATION.SWAP;
-    const operation: KeyedOperation = {
+    const operation: RangeOperation = {
+      ...{ session: this.#session, sequence: ++this.#lastSequence },
       ...{ kind, key },
       value: kind === OPERATION.READ ? 0 : this.#world.newValue(),
       expected: kind === OPERATION.SWAP ? (this.#known.get(key) ?? 0) : 0,
       ...{ seen: undefined, startedAt: time.nowMs, endedAt: Number.POSITIVE_INFINITY },
     };
-    this.open = operation;
+    this.open.add(operation);
     const { value, expected } = operation;
     const body = encodeOperation(kind, key, value, expected);
     const ask = kind === OPERATION.READ ? ASK.QUERY : ASK.MUTATE;
@@ -119,26 +125,26 @@ export class RangeClient implements Process {
       done: output => {
         const seen = output === undefined ? undefined : Buffer.from(output).readDoubleLE(0);
         if (seen !== undefined) this.#known.set(key, kind === OPERATION.WRITE ? value : seen);
-        this.#end({ ...operation, seen, endedAt: time.nowMs });
+        this.#end(operation, { ...operation, seen, endedAt: time.nowMs });
       },
       // It never was and never will be.
       notDone: () => {
         this.refused++;
-        this.#end(undefined);
+        this.#world.notDone(operation);
+        this.#end(operation, undefined);
       },
       unknown: () => {
         this.unknown++;
         this.#world.unanswered(operation);
-        this.#end(operation);
+        this.#end(operation, operation);
       },
     });
   }
 
-  #end(operation: KeyedOperation | undefined): void {
-    if (operation !== undefined && (operation.kind !== OPERATION.READ || operation.seen !== undefined))
-      this.history.push(operation);
-    if (operation === undefined && this.open !== undefined) this.#world.notDone(this.open);
-    this.open = undefined;
+  #end(open: RangeOperation, ended: RangeOperation | undefined): void {
+    if (ended !== undefined && (ended.kind !== OPERATION.READ || ended.seen !== undefined))
+      this.history.push(ended);
+    this.open.delete(open);
     this.#nextOperationMs = this.node.clock.monotonicMs() + this.#random.between(0, 2 * this.#world.thinkMs);
   }
 }

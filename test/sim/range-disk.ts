@@ -1,3 +1,4 @@
+import { ShoalError } from '../../src/base/errors.js';
 import type { EngineSnapshot, EntryVisitor, KvWriter, SnapshotEngine } from '../../src/kv/engine.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { WriteBatch } from '../../src/kv/write-batch.js';
@@ -9,11 +10,17 @@ import type { World } from './world.js';
 interface Transaction {
   readonly batch: WriteBatch;
   readonly durable: () => void;
+  readonly isHeld: boolean;
 }
+
+/** A transaction without room fails within so many changes, or when it is committed. */
+const ROOM_CHANGES = 20;
 
 /** What outlives the processes of a store: a crash keeps any prefix of the transactions that were not flushed. */
 export class RangeDisk {
   settings: DiskSettings = GOOD_DISK;
+  /** Chance that a transaction finds no room. */
+  full = 0;
   readonly world: World;
   readonly random: SeededRandom;
   #engine: DiskEngine | undefined;
@@ -73,16 +80,47 @@ class DiskEngine implements SnapshotEngine {
 
   write(work: (writer: KvWriter) => void, durable: () => void): void {
     const batch = new WriteBatch();
+    const { random, full } = this.#disk;
+    // At any of its changes, or at the commit.
+    let room = random.chance(full) ? random.below(ROOM_CHANGES) : Number.POSITIVE_INFINITY;
+    const change = () => {
+      if (room-- <= 0) throw new ShoalError('SHOAL_STORAGE_FULL', 'the simulated disk is full');
+    };
+    this.#current.write(
+      writer => {
+        const inner = recorded(writer, batch);
+        work({
+          get: key => inner.get(key),
+          scan: (start, end, visit, reverse) => inner.scan(start, end, visit, reverse),
+          put: (key, value) => {
+            change();
+            inner.put(key, value);
+          },
+          remove: key => {
+            change();
+            inner.remove(key);
+          },
+        });
+        if (room < ROOM_CHANGES) throw new ShoalError('SHOAL_STORAGE_FULL', 'the simulated disk is full');
+      },
+      () => undefined,
+    );
+    this.#pending.push({ batch, durable, isHeld: false });
+    if (!this.#isFlushing) this.#flush();
+  }
+
+  /** Waits for the next write's flush; a crash may keep it all the same, or what was held before it. */
+  hold(work: (writer: KvWriter) => void, ended: (isDurable: boolean) => void): void {
+    const batch = new WriteBatch();
     this.#current.write(
       writer => work(recorded(writer, batch)),
       () => undefined,
     );
-    this.#pending.push({ batch, durable });
-    if (!this.#isFlushing) this.#flush();
+    this.#pending.push({ batch, durable: () => ended(true), isHeld: true });
   }
 
   #flush(): void {
-    const count = this.#pending.length;
+    const count = 1 + this.#pending.findLastIndex(({ isHeld }) => !isHeld);
     if (count === 0) return;
     const { flushMsMin, flushMsMax, hanging, hangMsMax } = this.#disk.settings;
     const { random, world } = this.#disk;

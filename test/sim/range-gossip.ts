@@ -45,6 +45,11 @@ export class Gossip {
     this.#entries.set(key, { key, version: ++this.#version, bytes });
   }
 
+  /** An entry that nobody owns: whoever writes it says which version that is. */
+  write(key: string, bytes: Uint8Array, version: number): void {
+    this.hear([{ key, version, bytes }]);
+  }
+
   beat(): void {
     this.put(`${HEART}${this.host}`, undefined);
   }

@@ -1,8 +1,11 @@
+import { NO_STEERING } from '../../src/kv/balance/rules-entry.js';
 import { randomU53 } from '../../src/kv/replicated/identity.js';
 import { GOOD_DISK } from './kv-disk.js';
 import { LAN } from './network.js';
 import { type Outcome, played } from './played.js';
 import { SeededRandom } from './random.js';
+import { changeRules, order } from './range-operator.js';
+import { recoverAll } from './range-recovery.js';
 import type { RangeStoreNode } from './range-store.js';
 import { registerKey } from './range-store.js';
 import { BUSY_RULES, type RangeSettings, RangeWorld } from './range-world.js';
@@ -96,11 +99,23 @@ function slowDisk(world: RangeWorld, forMs: number): void {
   });
 }
 
-/** An operator's hand on some range: beside what the balancers do. */
+/** Transactions find no room now and then, or none does. */
+function fullDisk(world: RangeWorld, forMs: number): void {
+  const { random } = world;
+  const store = random.pick(world.stores);
+  store.disk.full = random.pick([0.05, 0.3, 1]);
+  world.note(store.node.label, `has no room for ${store.disk.full * 100} % of its transactions`);
+  const { disk } = store;
+  world.time.after(Math.min(forMs, 15_000), () => {
+    disk.full = 0;
+  });
+}
+
+/** Past the product's commands and what they refuse: what its log has to refuse. */
 function operate(world: RangeWorld): void {
   const { random } = world;
   const leaders = up(world).flatMap(store =>
-    [...store.store.replicas].filter(({ isLeader }) => isLeader).map(replica => ({ store, replica })),
+    store.replicas.filter(({ isLeader }) => isLeader).map(replica => ({ store, replica })),
   );
   if (leaders.length === 0) return;
   const { store, replica } = random.pick(leaders);
@@ -143,6 +158,8 @@ export interface RangeScenario {
    * kept, and an operator's affair.
    */
   readonly fromMs: number;
+  /** A majority of many ranges is lost, and an operator gives it up. */
+  readonly hasDisasters?: true;
   /** The last comes before; clients begin half a minute later. Undefined: clients work from the start. */
   readonly bornMs?: number;
 }
@@ -154,8 +171,8 @@ export const RANGE_SCENARIOS: readonly RangeScenario[] = [
   {
     name: 'housekeeping',
     about: 'no faults: ranges begin, spread, divide, and come together',
-    faults: [operate],
-    everyMs: 20_000,
+    faults: [operate, order, order, changeRules],
+    everyMs: 15_000,
     fromMs: BEGUN_MS,
   },
   {
@@ -169,25 +186,75 @@ export const RANGE_SCENARIOS: readonly RangeScenario[] = [
   {
     name: 'range-crashes',
     about: 'stores crash at any point, also all at once',
-    faults: [crash, crash, crash, blackout, operate, operate],
+    faults: [crash, crash, crash, blackout, operate, operate, order],
     everyMs: 8000,
     fromMs: BEGUN_MS,
   },
   {
+    name: 'range-full',
+    about: 'disks without room, for a while or now and then, while stores crash and ranges change',
+    faults: [fullDisk, fullDisk, fullDisk, slowDisk, crash, operate, order],
+    everyMs: 8000,
+    fromMs: BEGUN_MS,
+  },
+  {
+    name: 'range-recovery',
+    about:
+      'most of a cluster is lost at once, and an operator has what is left go on alone; the lost come back',
+    faults: [crash, order, order, operate],
+    everyMs: 15_000,
+    fromMs: BEGUN_MS,
+    hasDisasters: true,
+  },
+  {
     name: 'range-parts',
     about: 'cuts in one direction and in both, lost and late packets',
-    faults: [parts, parts, weather, operate, operate],
+    faults: [parts, parts, weather, operate, operate, order, changeRules],
     everyMs: 8000,
     fromMs: BEGUN_MS,
   },
   {
     name: 'range-chaos',
     about: 'all of it at once',
-    faults: [crash, crash, blackout, pause, parts, parts, weather, slowDisk, operate, operate, operate],
+    faults: [
+      ...[crash, crash, blackout, pause, parts, parts, weather, slowDisk, fullDisk],
+      ...[operate, operate, order, order, changeRules],
+    ],
     everyMs: 5000,
     fromMs: BEGUN_MS,
   },
 ];
+
+/** When most is lost, and until when nothing else goes wrong. */
+const DISASTERS_MS: readonly number[] = [100_000, 300_000];
+const DISASTER_MS = 140_000;
+const NOTICED_MS = 12_000;
+
+/**
+ * So many stores are lost that some ranges have no majority left, and none is without a replica; an operator waits until all
+ * know that they are gone, and recovers what is left. Then the lost come back, at once or one by one, with their disks or
+ * with new ones; the network is well meanwhile.
+ */
+function disaster(world: RangeWorld, atMs: number): void {
+  const { random, time } = world;
+  time.after(atMs, () => {
+    world.network.heal();
+    const lost = random.sample(world.stores, (world.settings.rules.voters + 1) / 2);
+    for (const store of lost) store.crash();
+    for (const store of world.stores) if (!lost.includes(store) && !store.node.isUp) store.start();
+    const areEmpty = random.chance(0.3);
+    if (areEmpty) for (const store of lost) store.replaceDisk();
+    for (let ms = NOTICED_MS; ms < 60_000; ms += 2000) time.after(ms, () => recoverAll(world));
+    let backMs = random.between(65_000, 75_000);
+    const isTogether = random.chance(0.5);
+    for (const store of lost) {
+      time.after(backMs, () => {
+        if (!store.node.isUp) store.start();
+      });
+      if (!isTogether) backMs += random.between(0, 15_000);
+    }
+  });
+}
 
 const TOTAL_MS = 10 * MINUTE_MS;
 const CALM_MS = 2 * MINUTE_MS;
@@ -204,17 +271,20 @@ function settingsOf({ seed, stores }: RangePlay): RangeSettings {
   const random = new SeededRandom(seed).fork('settings');
   const drift = random.pick([0.001, 0.02, 0.05]);
   const isSmall = random.chance(0.5);
+  const count = stores ?? random.pick([3, 3, 4, 5, 5, 6, 7]);
   return {
-    stores: stores ?? random.pick([3, 3, 4, 5, 5, 6, 7]),
+    stores: count,
     clients: 4 + random.below(4),
     registers: 10 + random.below(20),
+    pipeline: random.pick([1, 1, 2, 4]),
     timing: {
       clockDriftMax: random.chance(0.7) ? drift : undefined!,
       quiesceAfterMs: random.pick([0, 1000, 3000]),
     },
     limits: isSmall ? { logBytesMax: 2000, tailBytesMax: 500, batchBytesMax: 300 } : {},
     snapshots: { chunkBytesMax: random.pick([1000, 100_000]) },
-    rules: BUSY_RULES,
+    rules:
+      stores === undefined && count >= 5 && random.chance(0.3) ? { ...BUSY_RULES, voters: 5 } : BUSY_RULES,
     drift,
     deadlineMs: DEADLINE_MS,
   };
@@ -242,7 +312,10 @@ function live(world: RangeWorld, scenario: RangeScenario): readonly Figure[] {
       world.isWorking = true;
     });
   }
+  if (scenario.hasDisasters === true) for (const atMs of DISASTERS_MS) disaster(world, atMs);
   for (let atMs = scenario.fromMs; atMs < faultsEndMs; atMs += random.between(0, 2 * scenario.everyMs)) {
+    if (scenario.hasDisasters === true && DISASTERS_MS.some(ms => atMs > ms && atMs < ms + DISASTER_MS))
+      continue;
     const fault = random.pick(scenario.faults);
     const forMs = Math.min(random.between(0, 1) ** 2 * 40_000, faultsEndMs - atMs);
     time.after(atMs, () => fault(world, forMs));
@@ -252,16 +325,18 @@ function live(world: RangeWorld, scenario: RangeScenario): readonly Figure[] {
   world.network.heal();
   for (const store of world.stores) {
     store.disk.settings = GOOD_DISK;
+    store.disk.full = 0;
     resume(world, store);
     if (!store.node.isUp) store.start();
   }
+  world.calmFromMs = time.nowMs;
+  world.steer(NO_STEERING);
   time.run(READY_MS);
   world.calmSinceMs = time.nowMs;
   time.run(CALM_MS - READY_MS - DEADLINE_MS);
   world.isWorking = false;
   time.run(DEADLINE_MS + 1000);
-  if (world.clients.some(({ open }) => open !== undefined))
-    fail('liveness: a client still waits, in the calm');
+  if (world.clients.some(({ open }) => open.size > 0)) fail('liveness: a client still waits, in the calm');
   const tookMs = time.runUntil(() => world.difference() === undefined, 3 * MINUTE_MS, 500);
   if (tookMs === undefined) fail(`liveness: at the end ${world.difference()}`);
   world.checkHistories();
@@ -277,6 +352,7 @@ function live(world: RangeWorld, scenario: RangeScenario): readonly Figure[] {
     { what: 'p50', text: `${percentile(latencies, 0.5).toFixed(0)} ms` },
     { what: 'p99', text: `${percentile(latencies, 0.99).toFixed(0)} ms` },
     { what: 'ranges', text: String(world.ranges) },
+    ...(world.recoveries.count === 0 ? [] : [{ what: 'recoveries', text: String(world.recoveries.count) }]),
     { what: 'at rest after', text: `${(tookMs / 1000).toFixed(1)} s` },
   ];
 }

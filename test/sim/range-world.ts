@@ -1,13 +1,16 @@
 import { DEFAULT_RULES, type Rules } from '../../src/kv/balance/rules.js';
+import { encodeSteering, RULES_KEY, type Steering } from '../../src/kv/balance/rules-entry.js';
 import type { RaftTiming } from '../../src/kv/raft/settings.js';
 import type { ReplicaLimits } from '../../src/kv/replicated/replica.js';
 import type { SnapshotLimits } from '../../src/kv/replicated/snapshot.js';
 import { stateSpans } from '../../src/kv/replicated/spans.js';
-import { checkByKey, type KeyedOperation, operationWords, verdictWords } from './linearizability.js';
+import type { Attempt } from '../../src/kv/route/client.js';
+import { type KeyedOperation, operationWords } from './linearizability.js';
 import { Network } from './network.js';
 import { NodeClock, type SimNode } from './node.js';
 import type { SeededRandom } from './random.js';
 import { RangeClient } from './range-client.js';
+import { type RangeOperation, Recoveries } from './range-recovery.js';
 import { RangeStoreNode, WHOLE } from './range-store.js';
 import { fail } from './underlay-checkers.js';
 import { World } from './world.js';
@@ -16,6 +19,8 @@ export interface RangeSettings {
   readonly stores: number;
   readonly clients: number;
   readonly registers: number;
+  /** Operations that a client has under way at once. */
+  readonly pipeline: number;
   readonly timing: Partial<RaftTiming>;
   readonly limits: Partial<ReplicaLimits>;
   readonly snapshots: Partial<SnapshotLimits>;
@@ -46,10 +51,14 @@ export class RangeWorld {
   isWorking = true;
   thinkMs = 300;
   isCalm = false;
+  /** Nothing is broken from then on. */
+  calmFromMs = Number.POSITIVE_INFINITY;
   calmSinceMs = Number.POSITIVE_INFINITY;
   readonly #byStore = new Map<number, SimNode>();
   readonly #leaders = new Map<string, string>();
+  readonly recoveries = new Recoveries(this);
   #lastValue = 0;
+  #steerings = 0;
 
   constructor(seed: number, settings: RangeSettings) {
     this.time = new World(seed);
@@ -113,23 +122,41 @@ export class RangeWorld {
   }
 
   get ranges(): number {
-    return new Set(this.stores.flatMap(({ store }) => [...store.replicas].map(({ rangeId }) => rangeId)))
-      .size;
+    return new Set(this.stores.flatMap(({ replicas }) => replicas.map(({ rangeId }) => rangeId))).size;
+  }
+
+  /** Written by an operator, on some node. */
+  steer(steering: Steering): void {
+    const living = this.stores.filter(({ node }) => node.isResponsive);
+    if (living.length === 0) return;
+    const { gossip, node } = this.random.pick(living);
+    gossip.write(RULES_KEY, encodeSteering(steering), 1e12 + ++this.#steerings);
+    this.note(node.label, `is told new rules: ${JSON.stringify(steering)}`);
+  }
+
+  /** A store did what the attempt wants. */
+  serves(attempt: Attempt, who: string): void {
+    this.recoveries.serves(attempt, who);
+  }
+
+  operations(): readonly RangeOperation[] {
+    return this.clients.flatMap(({ history, open }) => [...history, ...open]);
   }
 
   checkHistories(): void {
-    const history = this.clients.flatMap(({ history: past, open }) =>
-      open === undefined ? past : [...past, open],
-    );
-    const wrong = checkByKey(history, 0);
-    if (wrong !== undefined) fail(`the history of register ${wrong.key} is ${verdictWords(wrong.verdict)}`);
+    const operations = this.operations();
+    for (let key = 0; key < this.settings.registers; key++)
+      this.recoveries.check(
+        key,
+        operations.filter(operation => operation.key === key),
+      );
   }
 
   /** What is not as it has to be when all is calm; undefined if nothing is. */
   difference(): string | undefined {
     const wanted = Math.min(this.settings.rules.voters, this.settings.stores);
     let covered: Uint8Array = WHOLE.start;
-    const leading = this.stores.flatMap(one => [...one.store.replicas].filter(({ isLeader }) => isLeader));
+    const leading = this.stores.flatMap(({ replicas }) => replicas.filter(({ isLeader }) => isLeader));
     leading.sort((a, b) => Buffer.compare(a.descriptor!.boundary.start, b.descriptor!.boundary.start));
     for (const leader of leading) {
       const { boundary, members, changing, merging, id } = leader.descriptor!;
@@ -144,7 +171,7 @@ export class RangeWorld {
     }
     if (Buffer.compare(covered, WHOLE.end) !== 0)
       return 'the last range does not end where the key space does';
-    const held = this.stores.reduce((sum, { store }) => sum + [...store.replicas].length, 0);
+    const held = this.stores.reduce((sum, { replicas }) => sum + replicas.length, 0);
     if (held !== leading.length * wanted) return `${held} replicas for ${leading.length} ranges`;
     return undefined;
   }

@@ -7,7 +7,7 @@ import { forward, propose } from './forwarding.js';
 import { followConfiguration, proposeChange, type WantedMembers } from './membership.js';
 import type { Message } from './message.js';
 import { FEED, type Progress } from './progress.js';
-import { quiesceIfIdle, wake } from './quiescence.js';
+import { excuse, quiesceIfIdle, wake } from './quiescence.js';
 import { askLeader, confirmReads, expireAskedReads, leaseUntilMs, takeRead } from './reads.js';
 import { ENTRY, type HardState, type Ready, type SnapshotMeta } from './ready.js';
 import { receive } from './reception.js';
@@ -159,6 +159,12 @@ export class Raft {
     if (core.isLeader) this.tickLeader();
     else if (core.nowMs - core.timerStartMs >= core.timeoutMs && core.nowMs >= core.loyalUntilMs)
       campaign(core);
+  }
+
+  /** The driver could do nothing for so long: that counts against nobody, neither a leader nor those who follow. */
+  stoodStill(ms: number): void {
+    this.core.readClock();
+    excuse(this.core, ms);
   }
 
   private tickLeader(): void {

@@ -10,7 +10,7 @@ import {
 } from './election.js';
 import { onPropose, onRefuse } from './forwarding.js';
 import { MESSAGE, type Message } from './message.js';
-import { wake } from './quiescence.js';
+import { isNoNews, wake } from './quiescence.js';
 import { onRead, onReadAnswer } from './reads.js';
 import { onAppend, onAppendAnswer, onHeartbeat, onHeartbeatAnswer } from './replication.js';
 
@@ -21,7 +21,7 @@ function isCampaign(message: Message): boolean {
 /** What terms demand comes first (paper, 5.1), then what the message says. */
 export function receive(core: Core, message: Message): void {
   if (message.to !== core.id || message.from === core.id || message.from === NOBODY) return;
-  if (core.isQuiescent && !(message.kind === MESSAGE.HEARTBEAT && message.quiesce)) {
+  if (core.isQuiescent && !isNoNews(core, message)) {
     wake(core);
     // The leader hears of it as well, and shows that it lives; if it does not, the next attempt finds no refusal.
     if (isCampaign(message) && !core.isLeader) return;

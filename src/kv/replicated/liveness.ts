@@ -23,6 +23,8 @@ export class Liveness {
   private readonly timing: LivenessTiming;
   private readonly peers = new Map<number, Peer>();
   private sentMs = Number.NEGATIVE_INFINITY;
+  private tickedMs = Number.POSITIVE_INFINITY;
+  private wasLate = false;
 
   constructor(timing: LivenessTiming) {
     this.timing = timing;
@@ -38,6 +40,19 @@ export class Liveness {
     peer.starts = starts;
     peer.isSilent = false;
     return isReborn ? NEWS.REBORN : wasSilent ? NEWS.BACK : NEWS.NONE;
+  }
+
+  /**
+   * The time since the tick before, if it was so long that what the others have said since may lie unread: it counts
+   * against nobody. 0 otherwise, and for every second such tick, so that who is always late finds out as well.
+   */
+  stoodStillMs(nowMs: number): number {
+    const tookMs = nowMs - this.tickedMs;
+    this.tickedMs = nowMs;
+    this.wasLate = !this.wasLate && tookMs >= this.timing.silenceMs / 2;
+    if (!this.wasLate) return 0;
+    for (const peer of this.peers.values()) peer.heardMs = Math.min(nowMs, peer.heardMs + tookMs);
+    return tookMs;
   }
 
   /** `stores` share a range with this one. Gives those that have fallen silent since the last call. */

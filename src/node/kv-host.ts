@@ -9,6 +9,7 @@ import type { AttemptCaller, StoreHandler } from '../kv/remote/store-server.js';
 import { OUTCOME } from '../kv/replicated/commands.js';
 import { readFrameHead } from '../kv/replicated/frames.js';
 import type { RaftStore } from '../kv/replicated/raft-store.js';
+import type { RangeState } from '../kv/replicated/state.js';
 import type { Attempt } from '../kv/route/client.js';
 import type { HostId } from '../underlay/message.js';
 import type { KvDesk } from './kv-desk.js';
@@ -41,6 +42,15 @@ const STEWARD_MS_MAX = 10_000;
 /** What the own ranges are like is only shown, so their coprocessors are asked no more often. */
 const SOLE_HINTS_MS = 10_000;
 
+interface Hinted {
+  readonly asked: RangeHints;
+  readonly hints: RangeHints;
+  readonly appliedIndex: number;
+  readonly askedMs: number;
+  /** The coprocessor had nothing new to say. */
+  readonly isSettled: boolean;
+}
+
 /**
  * What drives a store and keeps its house, wherever it runs: its ticks, its steward, and the desk for what it is asked. How
  * bytes come and go is its owner's part, and so are the turns: `turnSoon` asks for one, and `turned` is to be called
@@ -53,7 +63,7 @@ export class KvHost implements Closable, StoreHandler {
   readonly store: RaftStore;
   readonly steward: Steward;
   private readonly options: KvHostOptions;
-  private readonly soleHints = new Map<number, { readonly hints: RangeHints; readonly askedMs: number }>();
+  private readonly hints = new WeakMap<RangeState, Hinted>();
   private ticker: NodeJS.Timeout | undefined;
   private stewardTimer: NodeJS.Timeout | undefined;
   private stewardDueMs = Number.POSITIVE_INFINITY;
@@ -88,21 +98,26 @@ export class KvHost implements Closable, StoreHandler {
     return this.options.isSole?.(range) === true;
   }
 
+  /** Asked again when commands were applied since, and until that gives nothing new. */
   private hintsOf(range: number): RangeHints {
-    if (!this.isSole(range)) return this.askHints(range);
-    const known = this.soleHints.get(range);
-    const nowMs = this.options.env.clock.monotonicMs();
-    if (known !== undefined && nowMs - known.askedMs < SOLE_HINTS_MS) return known.hints;
-    const hints = this.askHints(range);
-    this.soleHints.set(range, { hints, askedMs: nowMs });
-    return hints;
-  }
-
-  private askHints(range: number): RangeHints {
     const { store } = this;
-    const hints = store.replica(range)?.state?.coprocessor.hints?.(store.engine) ?? NO_HINTS;
+    const replica = store.replica(range);
+    const state = replica?.state;
+    if (replica === undefined || state?.coprocessor.hints === undefined) return NO_HINTS;
+    const { appliedIndex } = replica;
+    const known = this.hints.get(state);
+    const nowMs = this.options.env.clock.monotonicMs();
+    if (known !== undefined) {
+      if (known.isSettled && known.appliedIndex === appliedIndex) return known.hints;
+      if (this.isSole(range) && nowMs - known.askedMs < SOLE_HINTS_MS) return known.hints;
+    }
+    const asked = state.coprocessor.hints(store.engine);
+    const isSettled = known?.asked === asked;
     // Such a range cannot be divided there: its halves could not be told to the others.
-    return hints.splitKey.length <= BOUNDARY_BYTES_MAX ? hints : { ...hints, splitKey: NO_HINTS.splitKey };
+    const isTooLong = asked.splitKey.length > BOUNDARY_BYTES_MAX;
+    const hints = isTooLong ? { ...asked, splitKey: NO_HINTS.splitKey } : asked;
+    this.hints.set(state, { asked, hints, appliedIndex, askedMs: nowMs, isSettled });
+    return hints;
   }
 
   // -- What comes in -------------------------------------------------------------------------------------------

@@ -111,10 +111,12 @@ export class KeySample {
 
   /** As `Coprocessor.hints`. `bytes`: what the range holds if that is known; estimated otherwise. */
   hints(reader: KvReader, bytes = -1, fanOut = 0): RangeHints {
-    if (this.cursor !== undefined) this.walk(reader, this.cursor);
+    const isWalking = this.cursor !== undefined;
+    if (isWalking) this.walk(reader, this.cursor!);
     const held = bytes >= 0 ? bytes : Math.round(this.bytes * (ALL_HASHES / this.limit));
-    const isOld = !this.isChanged && held === this.last.bytes && fanOut === this.last.fanOut;
-    if (isOld) return this.last;
+    const isSame = !this.isChanged && held === this.last.bytes && fanOut === this.last.fanOut;
+    // Whoever asks until nothing is new asks until all was walked over.
+    if (isSame && !isWalking) return this.last;
     const splitKey = this.isChanged ? this.splitKey() : this.last.splitKey;
     this.isChanged = false;
     this.last = { bytes: held, fanOut, splitKey };

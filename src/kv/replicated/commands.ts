@@ -117,6 +117,8 @@ export function readPlaces(body: ByteReader): Place[] {
 export function mergeCommand(source: Descriptor, target: Descriptor): Uint8Array | undefined {
   // When a target becomes a source itself its epoch rises: then this preparation can be rolled back.
   if (target.merging !== undefined || storesOf(source) !== storesOf(target)) return undefined;
+  // What a range counts it shares with those of its own key space alone.
+  if (source.genesis !== target.genesis) return undefined;
   if (union(source.boundary, target.boundary) === undefined) return undefined;
   const command = beginCommand(new ByteWriter(32), COMMAND.PREPARE_MERGE, source.epoch);
   return command.u53(target.id).u53(target.epoch).u53(target.membersAt).view();

@@ -84,6 +84,7 @@ export interface Told {
   readonly sequence: number;
   readonly outcome: number;
   readonly text: string;
+  readonly bytes: Uint8Array;
 }
 
 /** One store and what it was told. */
@@ -94,6 +95,7 @@ export class Host {
   readonly readable: number[] = [];
   readonly refusedReads: { context: number; reason: string }[] = [];
   readonly registers = new Map<number, Registers>();
+  readonly coprocessors = new Map<number, Coprocessor>();
 
   constructor(cluster: Cluster, index: number, engine: SnapshotEngine) {
     this.engine = engine;
@@ -103,14 +105,15 @@ export class Host {
       env: cluster.env,
       send: (to, frame) => cluster.sent(index, to, frame),
       coprocessors: (_, range) => {
-        const registers = new Registers(range);
-        this.registers.set(range, registers);
-        return registers;
+        const coprocessor = cluster.coprocessor(range);
+        this.coprocessors.set(range, coprocessor);
+        if (coprocessor instanceof Registers) this.registers.set(range, coprocessor);
+        return coprocessor;
       },
       sink: {
         outcome: (range, session, sequence, outcome, bytes, start, end) => {
-          const text = Buffer.from(bytes.subarray(start, end)).toString();
-          this.told.push({ range, session, sequence, outcome, text });
+          const said = Buffer.from(bytes.subarray(start, end));
+          this.told.push({ range, session, sequence, outcome, text: said.toString(), bytes: said });
         },
         readable: (_, context) => this.readable.push(context),
         readRefused: (_, context, reason) => this.refusedReads.push({ context, reason }),
@@ -144,11 +147,15 @@ export interface ClusterOptions {
   readonly stores?: number;
   readonly engines?: (index: number) => SnapshotEngine;
   readonly store?: Partial<Pick<RaftStoreOptions, 'timing' | 'raftLimits' | 'limits' | 'snapshots'>>;
+  /** Of all ranges; registers if it is missing. */
+  readonly service?: { readonly id: number; readonly coprocessor: (range: number) => Coprocessor };
 }
 
 /** Some stores on one thread, with a network that keeps order and a clock that the test moves. */
 export class Cluster {
   readonly options: Partial<RaftStoreOptions>;
+  readonly service: number;
+  readonly coprocessor: (range: number) => Coprocessor;
   readonly env: Env;
   hosts: Host[] = [];
   nowMs = 1000;
@@ -160,8 +167,10 @@ export class Cluster {
   private seed = 1;
   sequence = 0;
 
-  constructor({ stores = 3, engines = () => new MemoryEngine(), store = {} }: ClusterOptions = {}) {
+  constructor({ stores = 3, engines = () => new MemoryEngine(), store = {}, service }: ClusterOptions = {}) {
     this.options = store;
+    this.service = service?.id ?? SERVICE;
+    this.coprocessor = service?.coprocessor ?? (range => new Registers(range));
     this.env = {
       clock: { wallMs: () => this.nowMs, monotonicMs: () => this.nowMs },
       random: { u32: () => (this.seed = (Math.imul(this.seed, 1664525) + 1013904223) >>> 0) },
@@ -221,11 +230,15 @@ export class Cluster {
     }
   }
 
+  private keyOf(name: string): Uint8Array {
+    return Buffer.concat([Uint8Array.of(this.service), Buffer.from(name)]);
+  }
+
   descriptor(id: number, start = '', end = '\x7f', on = this.hosts): Descriptor {
     const members = on.map(({ store }, at) => ({ replica: at + 1, store: store.id, role: 0 }));
     return {
-      ...{ id, genesis: 1, service: SERVICE, epoch: 1, membersAt: 1, changing: false },
-      boundary: { start: registerKey(start), end: registerKey(end) },
+      ...{ id, genesis: 1, service: this.service, epoch: 1, membersAt: 1, changing: false },
+      boundary: { start: this.keyOf(start), end: this.keyOf(end) },
       members,
       nextReplica: members.length + 1,
       ...{ merging: undefined, absorbed: [], pristine: true },
@@ -256,20 +269,24 @@ export class Cluster {
 
   /** Proposes at the leader of the range that has the key, under one number, until it is done. */
   put(range: number | (() => number), key: string, value: string): string {
+    return this.command(range, put(key, value)).text;
+  }
+
+  command(range: number | (() => number), body: Uint8Array): Told {
     const sequence = ++this.sequence;
     for (let attempt = 0; attempt < 100; attempt++) {
       const asked = typeof range === 'number' ? range : range();
       const host = this.leaderOf(asked);
       if (host !== undefined) {
         host.told.length = 0;
-        host.store.propose(asked, this.epochOf(asked), 77, sequence, put(key, value));
+        host.store.propose(asked, this.epochOf(asked), 77, sequence, body);
         this.until(() => host.outcomeOf(77, sequence) !== undefined || !this.hosts.includes(host));
         const told = host.told.find(entry => entry.sequence === sequence && entry.session === 77);
-        if (told?.outcome === OUTCOME.DONE || told?.outcome === OUTCOME.DONE_BEFORE) return told.text;
+        if (told?.outcome === OUTCOME.DONE || told?.outcome === OUTCOME.DONE_BEFORE) return told;
       }
       this.run(100);
     }
-    throw new Error(`${key} cannot be put`);
+    throw new Error('it cannot be done');
   }
 
   /** What the host's engine holds of the registers, in order. */

@@ -1,75 +1,22 @@
 import { describe, expect, it } from 'vitest';
-import { Cluster, CutEngine, type Host, registerKey } from './cluster.js';
+import { Cluster, CutEngine, registerKey } from './cluster.js';
+import { divide, engineOf, FIRST_CUT, join, RANGE, rangeOf } from './division.js';
 
-const RANGE = 5;
-/** The identity, and the founding, which whoever founds repeats. */
-const FIRST_CUT = 3;
 const KEYS = ['b0', 'b1', 'm0', 'n0'];
 
-/** The range that has the key, as the newest descriptor says. */
-function rangeOf(cluster: Cluster, key: string): number {
-  let found = RANGE;
-  let epoch = -1;
-  const at = registerKey(key);
-  for (const { store } of cluster.hosts)
-    for (const { descriptor } of store.replicas) {
-      if (descriptor === undefined || descriptor.epoch <= epoch) continue;
-      const { start, end } = descriptor.boundary;
-      if (Buffer.compare(start, at) > 0 || Buffer.compare(at, end) >= 0) continue;
-      found = descriptor.id;
-      ({ epoch } = descriptor);
-    }
-  return found;
-}
-
 function add(cluster: Cluster, text: string): void {
-  for (const key of KEYS) cluster.put(() => rangeOf(cluster, key), key, `+${text}`);
-}
-
-/** One transition at a time, whoever crashes meanwhile: what it was asked for comes about, or can be asked for again. */
-function bringAbout(
-  cluster: Cluster,
-  isDone: () => boolean,
-  ask: (host: Host, range: number) => void,
-  range: () => number,
-) {
-  for (let attempt = 0; attempt < 20 && !isDone(); attempt++) {
-    cluster.until(() => cluster.leaderOf(range()) !== undefined);
-    const host = cluster.leaderOf(range());
-    if (host !== undefined) ask(host, range());
-    for (let waited = 0; waited < 20_000 && !isDone(); waited += 100) cluster.run(100);
-  }
-  expect(isDone()).toBe(true);
-}
-
-function ranges(cluster: Cluster): Set<number> {
-  return new Set(cluster.hosts.flatMap(({ store }) => [...store.replicas].map(({ rangeId }) => rangeId)));
+  for (const key of KEYS) cluster.put(() => rangeOf(cluster, registerKey(key)), key, `+${text}`);
 }
 
 /** Splits at m, merges the halves again, and writes before, between and after. */
 function story(cluster: Cluster): void {
   cluster.found(RANGE, 'a', 'z');
   add(cluster, '1');
-  bringAbout(
-    cluster,
-    () => rangeOf(cluster, 'n0') !== rangeOf(cluster, 'b0'),
-    ({ store }, range) => store.split(range, cluster.epochOf(range), 1, ++cluster.sequence, registerKey('m')),
-    () => rangeOf(cluster, 'b0'),
-  );
+  divide(cluster, registerKey('b0'), registerKey('m'));
   add(cluster, '2');
-  const child = rangeOf(cluster, 'n0');
-  bringAbout(
-    cluster,
-    () => rangeOf(cluster, 'n0') === rangeOf(cluster, 'b0') && !ranges(cluster).has(child),
-    ({ store }, range) => store.merge(range, rangeOf(cluster, 'b0'), 1, ++cluster.sequence),
-    () => child,
-  );
+  join(cluster, registerKey('b0'), registerKey('n0'));
   add(cluster, '3');
   cluster.run(3000);
-}
-
-function engineOf(host: Host): CutEngine {
-  return host.engine as CutEngine;
 }
 
 function check(cluster: Cluster): void {

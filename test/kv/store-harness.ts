@@ -272,8 +272,9 @@ export function writeInsert(
   targets: readonly Target[],
   source = 0,
   packetId = 0,
+  tenant = TENANT,
 ): void {
-  writer.text(TENANT).u53(source).u16(packetId).u53(inserted.publishedAtMs);
+  writer.text(tenant).u53(source).u16(packetId).u53(inserted.publishedAtMs);
   writeMessage(writer, inserted);
   writer.u32(targets.length);
   for (const { clientId, qos = 1, flags = 0, ids = [] } of targets) {

@@ -167,6 +167,8 @@ function commandLine(): Command {
   const program = new Command('shoalmq')
     .description('A decentralised, multi-tenant MQTT 3.1, 3.1.1 and 5 broker.')
     .version(packageVersion(), '-V, --version')
+    // Some commands show something and have others below them that change it, with the same options.
+    .enablePositionalOptions()
     .showHelpAfterError('("shoalmq --help" shows how it is used)')
     .addHelpText('after', CONFIG_HELP);
   withConfig(program.command('start').description('run a broker until SIGINT or SIGTERM'))

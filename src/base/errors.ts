@@ -26,7 +26,8 @@ export const ERRORS = {
   SHOAL_ADMIN_TOKEN: 'Delete the file: the node makes a new one at its next start.',
   SHOAL_ADMIN_UNREACHABLE:
     'Name a running node of a cluster as it was started (--config FILE, --set node.dataDir=DIR), or by --url and --token-file.',
-  SHOAL_ADMIN_REFUSED: '"shoalmq cluster members" shows what the node knows.',
+  SHOAL_ADMIN_REFUSED:
+    '"shoalmq cluster members", "shoalmq kv ranges" and "shoalmq kv stores" show what the node knows.',
   SHOAL_DATA_DIR_LOCKED: 'Another process uses this data directory: stop it, or choose another node.dataDir.',
   SHOAL_DATA_DIR_UNUSABLE: 'Check that node.dataDir can be created and written by this user.',
   SHOAL_STORAGE_CORRUPT:

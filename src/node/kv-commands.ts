@@ -31,8 +31,8 @@ const STEER_HELP = `
   $ shoalmq kv split 1x7q orders/                        # the upper half begins at the key orders/
   $ shoalmq kv merge 1x7q                                # with the range that begins where it ends
 
-A command waits some seconds until it is done, and says so if it is only begun. Balancers go on meanwhile: what the rules
-do not want is undone after a while; "shoalmq kv balancers stop NAME" has one of them stand still.`;
+A command waits some seconds until it is done, and says so if it is only begun. Balancers that even things out stand back
+for a minute then; what they would do otherwise they do after it. "shoalmq kv balancers stop NAME" stops one for good.`;
 
 const RECOVER_HELP = `
 LOSES DATA. For a range of which a majority of voters is gone for good, so that it can never elect a leader again: the named
@@ -68,6 +68,7 @@ type Options = AskingOptions & { json?: true; yes?: true; force?: true };
 export function addKvCommands(program: Command, reader: ConfigReader): void {
   const kv = program
     .command('kv')
+    .enablePositionalOptions()
     .description('show and steer the replicated storage, and keep small values in it')
     .addHelpText('after', KV_HELP);
   const ask = (command: Command, help = KV_HELP) => asking(command, reader).addHelpText('after', help);

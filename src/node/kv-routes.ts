@@ -10,7 +10,7 @@ import {
   serviceOf,
   sharedOf,
 } from '../kv/balance/landscape.js';
-import { decodeAnswer, encodeOrder, type Order, type OrderAnswer } from '../kv/balance/order.js';
+import { decodeAnswer, encodeOrder, type OrderAnswer, type RangeOrder } from '../kv/balance/order.js';
 import { changedRules, DEFAULT_RULES, type Rules } from '../kv/balance/rules.js';
 import { encodeSteering, RULES_KEY, rulesOf, type Steering } from '../kv/balance/rules-entry.js';
 import type { RpcResult } from '../rpc/failure.js';
@@ -65,6 +65,7 @@ const SEEN_MS_MAX = 8_000;
 const LOOK_MS = 50;
 /** For each store that is asked what its balancers did. */
 const ASKED_MS_MAX = 3_000;
+const STOOD_BACK_MS_MAX = 500;
 
 interface Asked {
   readonly kv: KvSource;
@@ -94,8 +95,6 @@ export function kvRoutes(kv: KvSource, clock: Asked['clock']): Routes {
 
 // -- Orders --------------------------------------------------------------------------------------------------
 
-type RangeOrder = Exclude<Order, { readonly kind: 'drain' | 'balancers' }>;
-
 /** An order as the words of an operator have it, and the store that is asked first. */
 type Wanted =
   | { readonly kind: 'order'; readonly order: RangeOrder; readonly store: number }
@@ -114,6 +113,7 @@ async function order({ kv, clock }: Asked, kind: RangeOrder['kind'], body: unkno
   const wanted = wantedOrder(landscape, kind, body);
   if (wanted.kind === 'refused') return wanted.answer;
   const isSeen = watch(landscape, wanted.order, wanted.store);
+  await standBack(kv, landscape);
   const answer = await give(kv, wanted.order, wanted.store);
   if (typeof answer === 'string') return refusal(504, answer);
   if (answer.kind === 'refused') return refusal(409, answer.why);
@@ -125,6 +125,22 @@ async function order({ kv, clock }: Asked, kind: RangeOrder['kind'], body: unkno
   }
   const report: OrderReport = { state: seen ? 'done' : 'begun' };
   return { status: 200, body: report };
+}
+
+/** Asks the balancers of all stores not to undo what comes now; who does not hear it in time may. */
+async function standBack(kv: KvSource, { stores }: Landscape): Promise<void> {
+  const bytes = encodeOrder({ kind: 'stand-back' });
+  const asked = stores.filter(({ alive, services }) => alive && services.length > 0);
+  await inTime(Promise.all(asked.map(({ store }) => kv.steer(store, bytes))), STOOD_BACK_MS_MAX);
+}
+
+/** Undefined if it takes longer. */
+async function inTime<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
+  const patience = new AbortController();
+  const late = sleep(timeoutMs, undefined, { signal: patience.signal }).catch(() => undefined);
+  const first = await Promise.race([promise, late]);
+  patience.abort();
+  return first;
 }
 
 /** Whoever leads is asked, and if it does not any more, once the one that it names. A text: nobody answered. */
@@ -240,12 +256,9 @@ async function balancersReport(kv: KvSource): Promise<BalancersReport> {
   const bytes = encodeOrder({ kind: 'balancers' });
   const answers = await Promise.all(
     stores.map(async ({ store }) => {
-      const patience = new AbortController();
-      const late = sleep(ASKED_MS_MAX, 'late', { signal: patience.signal }).catch(() => 'late');
-      const answer = await Promise.race([ask(kv, store, bytes), late]);
-      patience.abort();
+      const answer = await inTime(ask(kv, store, bytes), ASKED_MS_MAX);
       const { name } = storeName(landscape, store);
-      const isTold = typeof answer !== 'string' && answer.kind === 'balancers';
+      const isTold = typeof answer === 'object' && answer.kind === 'balancers';
       return { name, told: isTold ? answer.balancers : undefined };
     }),
   );

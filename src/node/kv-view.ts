@@ -140,10 +140,12 @@ function sharedRow(landscape: Landscape, accounts: readonly Held[]): RangeRow {
   )[0]!.replica;
   const leadership = leadersOf(sharedOf(landscape)).of(newest.range);
   const replica = leadership?.replica ?? newest;
-  const members = replica.members.map(({ store, role }): MemberRow => {
-    const alive = accountOf(landscape, store)?.alive === true;
-    return { ...storeName(landscape, store), role: role === MEMBER.VOTER ? 'voter' : 'learner', alive };
-  });
+  const members = replica.members
+    .map(({ store, role }): MemberRow => {
+      const alive = accountOf(landscape, store)?.alive === true;
+      return { ...storeName(landscape, store), role: role === MEMBER.VOTER ? 'voter' : 'learner', alive };
+    })
+    .sort((one, other) => (placeOf(one) < placeOf(other) ? -1 : 1));
   const state = stateOf(replica, members, leadership !== undefined);
   const leader = leadership === undefined ? null : storeName(landscape, leadership.account.store);
   return { ...rowOf(replica), state, leader, members };
@@ -240,11 +242,11 @@ export function storesReport(
       bytes: replicas.reduce((sum, { load }) => sum + load.bytes, 0),
     };
   });
-  return { stores: stores.sort((one, other) => (key(one) < key(other) ? -1 : 1)) };
+  return { stores: stores.sort((one, other) => (placeOf(one) < placeOf(other) ? -1 : 1)) };
 }
 
 /** By node, then thread. */
-function key({ name, id }: StoreName): string {
+function placeOf({ name, id }: StoreName): string {
   const [thread, node = ''] = name.split('@', 2);
   return `${node}\0${thread}\0${id}`;
 }

@@ -127,6 +127,12 @@ export class Governor {
     return true;
   }
 
+  /** What only evens things out stands still until then: what an operator does is not to be undone at once. */
+  standBack(untilMs: number): void {
+    for (const desk of this.desks)
+      if (COMFORT.has(desk.balancer.name)) desk.restsUntilMs = Math.max(desk.restsUntilMs, untilMs);
+  }
+
   states(): readonly BalancerState[] {
     return this.desks.map(
       ({ balancer: { name }, running, commands, failures, last, lastMs, restsUntilMs }) => ({
@@ -141,6 +147,8 @@ export class Governor {
     );
   }
 }
+
+const COMFORT: ReadonlySet<string> = new Set([split, merge, leaderSpread, placement].map(({ name }) => name));
 
 interface Desk {
   readonly balancer: Balancer;

@@ -11,7 +11,7 @@ import {
   type StoreAccount,
   storesOf,
 } from './landscape.js';
-import type { Order, OrderAnswer } from './order.js';
+import type { OrderAnswer, RangeOrder } from './order.js';
 
 /** What a store's steward lends to carry out an order. */
 export interface House {
@@ -25,8 +25,6 @@ export interface House {
   /** Carries out a command as it would a balancer's. False: the range is not any more what it was. */
   give(command: Command): boolean;
 }
-
-type RangeOrder = Exclude<Order, { readonly kind: 'drain' | 'balancers' }>;
 
 /** A range of this store as an order meets it. */
 interface Subject {

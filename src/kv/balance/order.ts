@@ -15,8 +15,16 @@ export type Order =
   | { readonly kind: 'recover'; readonly range: number; readonly forced: boolean }
   /** The process is about to stop: lead nothing and take nothing until then. To be said again until DONE. */
   | { readonly kind: 'drain' }
+  /** An operator is at work: balancers that only even things out stand still for {@link STAND_BACK_MS}. */
+  | { readonly kind: 'stand-back' }
   /** What balancers have done here. */
   | { readonly kind: 'balancers' };
+
+/** An order for one range. */
+export type RangeOrder = Exclude<Order, { readonly kind: 'drain' | 'stand-back' | 'balancers' }>;
+
+/** Long enough to give the next order by hand. */
+export const STAND_BACK_MS = 60_000;
 
 export type OrderAnswer =
   | { readonly kind: 'done' }
@@ -58,6 +66,7 @@ export function decodeOrder(bytes: Uint8Array): Order | undefined {
   const { kind, range, to, from, key, forced } = found ?? {};
   switch (kind) {
     case 'drain':
+    case 'stand-back':
     case 'balancers':
       return { kind };
     case 'merge':

@@ -1,5 +1,5 @@
 import { overlap } from '../range.js';
-import { type Balancer, CONTENT, type Decision } from './balancer.js';
+import { type Balancer, CONTENT, type Decision, sooner } from './balancer.js';
 import { accountOf, type Landscape, leadersOf, type ReplicaAccount } from './landscape.js';
 
 /**
@@ -8,17 +8,24 @@ import { accountOf, type Landscape, leadersOf, type ReplicaAccount } from './lan
  */
 export const redundant: Balancer = {
   name: 'redundant',
-  decide({ self, landscape }): Decision {
+  decide({ self, landscape, nowMs }): Decision {
     const account = accountOf(landscape, self);
+    let decision: Decision = CONTENT;
     for (const replica of account?.replicas ?? []) {
-      const { range, genesis } = replica;
-      if (isLeftOut(landscape, replica) || isLeaderless(landscape, replica))
+      const { range, genesis, load } = replica;
+      const isLost = isLeaderless(landscape, replica);
+      const atMs = load.epochSinceMs + LEADERLESS_MS;
+      if (isLeftOut(landscape, replica) || (isLost && nowMs >= atMs))
         return { kind: 'retire', range, replica: replica.replica };
+      if (isLost) decision = sooner(decision, { kind: 'later', atMs });
       if (isEmptyTwin(landscape, replica)) return { kind: 'discard', range, genesis };
     }
-    return CONTENT;
+    return decision;
   },
 };
+
+/** One that was just made by a split, or opened, may have no leader yet. */
+const LEADERLESS_MS = 10_000;
 
 /** The range's leader has members that came later than ours, and we are not among them. */
 function isLeftOut(landscape: Landscape, replica: ReplicaAccount): boolean {

@@ -11,7 +11,7 @@ import { Board, type Publication } from './board.js';
 import { Governor } from './governor.js';
 import { accountOf, leadersOf, MEMBER, type RangeLoad, sharedOf } from './landscape.js';
 import { commandWords, obey } from './obedience.js';
-import { type BalancerReport, decodeOrder, encodeAnswer, type OrderAnswer } from './order.js';
+import { type BalancerReport, decodeOrder, encodeAnswer, type OrderAnswer, STAND_BACK_MS } from './order.js';
 import { DEFAULT_RULES, type Rules } from './rules.js';
 import { NO_STEERING, rulesOf, type Steering } from './rules-entry.js';
 
@@ -136,7 +136,11 @@ export class Steward {
     if (order.kind === 'drain') return encodeAnswer(this.handOver());
     if (order.kind === 'balancers')
       return encodeAnswer({ kind: 'balancers', balancers: this.balancerReports() });
-    const { store, isSole, loadOf } = this.options;
+    const { store, env, isSole, loadOf } = this.options;
+    if (order.kind === 'stand-back') {
+      this.governor.standBack(env.clock.monotonicMs() + STAND_BACK_MS);
+      return encodeAnswer({ kind: 'done' });
+    }
     const answer = obey(order, {
       ...{ store, membersOf, landscape: sharedOf(this.board.landscape()) },
       isSole: range => isSole?.(range) ?? false,

@@ -24,7 +24,7 @@ const order: fc.Arbitrary<Order> = fc.oneof(
   fc.record({ kind: fc.constant('merge' as const), range: id }),
   fc.record({ kind: fc.constant('move' as const), range: id, from: id, to: id }),
   fc.record({ kind: fc.constant('recover' as const), range: id, forced: fc.boolean() }),
-  fc.record({ kind: fc.constantFrom('drain' as const, 'balancers' as const) }),
+  fc.record({ kind: fc.constantFrom('drain' as const, 'stand-back' as const, 'balancers' as const) }),
 );
 
 const answer: fc.Arbitrary<OrderAnswer> = fc.oneof(
@@ -233,6 +233,14 @@ describe('an order', () => {
       kind: 'refused',
       why: expect.stringMatching(/another version/),
     });
+  });
+
+  it('to stand back has the balancers rest that only even things out', () => {
+    expect(world.order(lead, { kind: 'stand-back' })).toEqual({ kind: 'done' });
+    const said = world.order(lead, { kind: 'balancers' });
+    const balancers = said.kind === 'balancers' ? said.balancers : [];
+    const resting = balancers.filter(({ restsMs }) => restsMs > 50_000);
+    expect(resting.map(({ name }) => name)).toEqual(['split', 'merge', 'leader-spread', 'placement']);
   });
 
   it('tells what balancers did', () => {

@@ -10,13 +10,15 @@ import { sleep } from './client/client.js';
 
 const LOOK_MS = 50;
 
+type Environment = Readonly<Record<string, string>>;
+
 export class ClusterHost {
   readonly name: string;
   readonly address: string;
   readonly clusterPort: number;
   readonly broker: Broker;
 
-  private constructor(name: string, port: number, seeds: string, set: Settings) {
+  private constructor(name: string, port: number, seeds: string, set: Settings, env: Environment) {
     this.name = name;
     this.clusterPort = port;
     this.address = `127.0.0.1:${port}`;
@@ -30,14 +32,20 @@ export class ClusterHost {
         'threads.mqtt': 1,
         ...set,
       },
+      env,
     });
   }
 
   /** Not started. The first one is its own seed; all name it by its name, not its address. */
-  static async make(name: string, seed: ClusterHost | undefined, set: Settings): Promise<ClusterHost> {
+  static async make(
+    name: string,
+    seed: ClusterHost | undefined,
+    set: Settings,
+    env: Environment = {},
+  ): Promise<ClusterHost> {
     const port = await freePort();
     const seedPort = seed === undefined ? port : seed.clusterPort;
-    return new ClusterHost(name, port, `localhost:${seedPort}`, set);
+    return new ClusterHost(name, port, `localhost:${seedPort}`, set, env);
   }
 
   private get dataDir(): string {
@@ -59,6 +67,10 @@ export class ClusterHost {
   /** `shoalmq cluster …` as an operator types it. */
   command(...args: string[]) {
     return this.run('cluster', ...args);
+  }
+
+  kv(...args: string[]) {
+    return this.run('kv', ...args);
   }
 
   services(...args: string[]) {

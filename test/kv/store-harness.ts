@@ -52,7 +52,7 @@ export class StoreHarness {
   readonly sent: Sent[] = [];
   /** Milliseconds that pass at each look at the clock. */
   msPerLook = 0;
-  private nowMs = 0;
+  nowMs = 0;
   private random = 1;
   private readonly clock = { wallMs: () => 0, monotonicMs: () => (this.nowMs += this.msPerLook) };
   readonly congestedPeers = new Set<number>();

@@ -32,7 +32,7 @@ export class InstanceNumbers {
   private isFirst = false;
 
   get left(): number {
-    return this.spans.reduce((sum, { from, to }) => sum + to - from, 0);
+    return this.spans.reduce((sum, { from, to }) => sum + (to - from), 0);
   }
 
   get canDivide(): boolean {

@@ -1,11 +1,17 @@
 import { type Answer, type Route, type Routes, refusal } from './admin-server.js';
 import type { Cluster, Evicted, WantedHost } from './cluster.js';
-import { clean } from './finding.js';
+import { clean, type Finding } from './finding.js';
 
 export const NO_CLUSTER = 'this node is in no cluster: start it with cluster.seeds, or cluster.enabled: true';
 
-/** What the administration port serves; `cluster` is undefined on a node that is in none. */
-export function clusterRoutes(cluster: Cluster | undefined): Routes {
+/**
+ * What the administration port serves; `cluster` is undefined on a node that is in none. `examine`: what the doctor is to
+ * say besides, of the replicated storage.
+ */
+export function clusterRoutes(
+  cluster: Cluster | undefined,
+  examine: () => Promise<readonly Finding[]>,
+): Routes {
   const withCluster = (route: (cluster: Cluster, body: unknown) => Answer | Promise<Answer>): Route => {
     return body => (cluster === undefined ? refusal(409, NO_CLUSTER) : route(cluster, body));
   };
@@ -13,10 +19,10 @@ export function clusterRoutes(cluster: Cluster | undefined): Routes {
     ['GET /cluster/members', withCluster(async found => ({ status: 200, body: await found.members() }))],
     [
       'GET /cluster/doctor',
-      withCluster(async found => ({
-        status: 200,
-        body: { self: found.view().self, findings: await found.doctor() },
-      })),
+      withCluster(async found => {
+        const findings = await Promise.all([found.doctor(), examine()]);
+        return { status: 200, body: { self: found.view().self, findings: findings.flat() } };
+      }),
     ],
     ['POST /cluster/evict', withCluster((found, body) => evict(found, body))],
     [

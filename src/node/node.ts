@@ -7,7 +7,8 @@
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
  *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
  *   kv-relay.ts, kv-store-thread.ts   what the stores of this node and those of others say to each other, by way of main
- *   kv-standing.ts             when this node's stores may change anything; kv-access.ts: calls of the storage
+ *   kv-standing.ts, kv-begun.ts   when this node's stores may change anything, and begin something; kv-access.ts: calls
+ *   kv-view.ts, kv-*routes.ts, kv-*commands.ts, kv-doctor.ts, kv-probe.ts   what an operator sees of the storage, and does there
  *   rpc-*.ts, node-service.ts, peers.ts   the services of this node; what nodes ask each other about themselves
  *   service*.ts, traffic.ts    what an operator sees of services, and which servers get whose calls
  *   finding.ts, doctor-calls.ts   what the doctor says, and what it says of calls
@@ -70,6 +71,9 @@ import { allowedCpus } from './cpus.js';
 import { connectionsThatFit, watchDescriptors } from './descriptors.js';
 import { listenerHint, reachable } from './hint.js';
 import type { HttpListener } from './http.js';
+import { KvBegun } from './kv-begun.js';
+import { kvMetrics } from './kv-metrics.js';
+import { examineKv } from './kv-probe.js';
 import { KvRelay, LONE_STANDING } from './kv-relay.js';
 import { kvRoutes } from './kv-routes.js';
 import { type NodeStatus, openMetricsServer } from './metrics-server.js';
@@ -185,6 +189,7 @@ class Node {
   async start(): Promise<RunningNode> {
     const { config, scope, log, env } = this;
     scope.own(new DataDir(config.node.dataDir));
+    if (isClustered(config)) this.relay.remember(new KvBegun(config.node.dataDir, log));
     const lineage = scope.own(new Lineage(config.node.dataDir, 'apply-0', 'match-0'));
     // Read once here, so that a bad file is one error and not one per thread.
     await (await openAuth(config, env)).close();
@@ -387,7 +392,7 @@ class Node {
       { thread: 'main', block: this.block },
       ...this.threads.map(({ name, block }) => ({ thread: name, block })),
     ];
-    const more = this.cluster?.metrics ?? [];
+    const more = this.cluster === undefined ? [] : [...this.cluster.metrics, ...kvMetrics(this.relay)];
     return openMetricsServer({ host, port, threads, status: () => this.status(), more });
   }
 
@@ -405,8 +410,11 @@ class Node {
     const { host, port } = config.admin;
     const { dataDir } = config.node;
     const token = renewToken(dataDir);
-    const kv = kvRoutes(this.relay, this.env.clock);
-    const routes = new Map([...clusterRoutes(cluster), ...serviceRoutes(cluster), ...kv]);
+    const { relay } = this;
+    const { clock } = this.env;
+    const kv = kvRoutes(relay, clock);
+    const examine = () => examineKv(relay, clock);
+    const routes = new Map([...clusterRoutes(cluster, examine), ...serviceRoutes(cluster), ...kv]);
     const server = scope.own(await openAdminServer({ host, port, token, routes }));
     if (!isLoopback(host)) log.warn({ host }, 'the token of the administration port travels in the clear');
     scope.own(announceUrl(dataDir, `http://${formatAddress(reachable(host), server.port)}`));

@@ -3,7 +3,8 @@
  * to a store, and what it sends them, goes through main as opaque bytes. Any frame of a store to another may be lost.
  *
  * KV_OPEN          store → main, once when the thread serves: f64 store, u8 n, n × u8 service that it takes ranges of
- * KV_STANDING      main → store, at first and after each change: u8 settled, f64 own host, u32 n, n × f64 host
+ * KV_STANDING      main → store, at first and after each change: u8 settled, f64 own host, u32 n, n × f64 host,
+ *                  u8 n, n × u8 service that nothing may begin of
  *                  (the underlay's view; settled: the cluster was found, or there is none to be found)
  * KV_HEARD         main → store: u32 n, n × (text key, u8 present, blob): entries of the shared map are now so
  * KV_PUBLISH       store → main: the same layout: these entries are to be made so

@@ -71,14 +71,20 @@ export class KvHost implements Closable, StoreHandler {
   private lookMs = 0;
   private lookedMs = Number.NEGATIVE_INFINITY;
   private hosts: ReadonlySet<HostId> | undefined;
+  /** Of the services, those that have a beginning somewhere. */
+  private begun: ReadonlySet<number> = new Set();
   private isClosed = false;
 
   constructor(options: KvHostOptions) {
     const { store, desk, env, name, cores, services, publish } = options;
     this.options = options;
     this.store = store;
+    const mayBegin = () => services.filter(({ start }) => !this.begun.has(start[0]!));
     this.steward = new Steward({
-      ...{ store, env, services, publish },
+      ...{ store, env, publish },
+      get services() {
+        return mayBegin();
+      },
       account: { host: 0, name, cores, draining: false, services: services.map(({ start }) => start[0]!) },
       loadOf: range => ({ ...this.hintsOf(range), ...desk.meter.of(range) }),
       isSole: range => this.isSole(range),
@@ -152,10 +158,14 @@ export class KvHost implements Closable, StoreHandler {
     this.careSoon(STEWARD_SOON_MS);
   }
 
-  /** The underlay's view. Not settled: the cluster was not found yet, or this node is out of it, so nothing is changed. */
-  standing(isSettled: boolean, self: HostId, hosts: ReadonlySet<HostId>): void {
+  /**
+   * The underlay's view. Not settled: the cluster was not found yet, or this node is out of it, so nothing is changed.
+   * `begun`: services that nothing may begin of.
+   */
+  standing(isSettled: boolean, self: HostId, hosts: ReadonlySet<HostId>, begun = this.begun): void {
     const { name, cores } = this.options;
     this.hosts = hosts;
+    this.begun = begun;
     this.steward.isSettled = isSettled;
     this.steward.accountIs({ host: self, name, cores });
     this.careSoon(0);

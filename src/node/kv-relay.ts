@@ -3,6 +3,7 @@ import { ByteReader } from '../base/bytes.js';
 import type { Env } from '../base/env.js';
 import type { Closable } from '../base/scope.js';
 import { OP } from '../contract/contract.js';
+import { accountKey, decodeReplica } from '../kv/balance/account-codec.js';
 import { Board, type Publication } from '../kv/balance/board.js';
 import { decodeAnswer, encodeOrder } from '../kv/balance/order.js';
 import { kvService, serverIdOf } from '../kv/remote/service.js';
@@ -11,6 +12,7 @@ import type { AgentOutput } from '../overlay/agent.js';
 import { type RpcResult, rpcFailure } from '../rpc/failure.js';
 import type { AgentHost, Rpc, RunningServer } from '../rpc/rpc.js';
 import { KvAccess, KvMap } from './kv-access.js';
+import type { KvBegun } from './kv-begun.js';
 import { type KvStanding, KvStoreThread, type RelayWire } from './kv-store-thread.js';
 
 /** What connects the stores of this node with others. */
@@ -67,6 +69,9 @@ export class KvRelay implements Closable {
   /** The shared map of a node that is in no cluster. */
   private readonly lone = new Map<string, Uint8Array>();
   private standing: KvStanding | undefined;
+  private begun: KvBegun | undefined;
+  /** Ranges of the shared map whose service is known here. */
+  private readonly known = new Set<number>();
   private uplink: Uplink | undefined;
 
   /** `standing`: as at {@link standingIs}; undefined while it is not known yet, and stores wait for it. */
@@ -105,6 +110,7 @@ export class KvRelay implements Closable {
     const map = new KvMap(overlay, board, keys => this.changed(keys));
     const access = new KvAccess({ env, rpc, board });
     this.uplink = { ...cluster, links, map, access };
+    this.noteBegun(map.keys());
     for (const own of this.byPeer.values()) {
       this.serve(own);
       own.thread.hear(map.keys());
@@ -115,8 +121,17 @@ export class KvRelay implements Closable {
   standingIs(standing: KvStanding): void {
     this.standing = standing;
     this.board.hostsAre(standing.hosts);
-    for (const { thread } of this.byPeer.values()) thread.standingIs(standing);
+    for (const { thread } of this.byPeer.values()) this.tellStanding(thread);
     this.access?.changed();
+  }
+
+  private tellStanding(thread: KvStoreThread): void {
+    if (this.standing !== undefined) thread.standingIs({ ...this.standing, begun: this.begun?.all ?? NONE });
+  }
+
+  /** What was seen to have begun is kept there; stores that open afterwards are told. */
+  remember(begun: KvBegun): void {
+    this.begun = begun;
   }
 
   /** To be told of everything; what is not of the stores' agent is passed over. */
@@ -169,8 +184,27 @@ export class KvRelay implements Closable {
   }
 
   private changed(keys: readonly string[]): void {
+    this.noteBegun(keys);
     for (const { thread } of this.byPeer.values()) thread.hear(keys);
     this.access?.changed();
+  }
+
+  /** Each range is looked at once. */
+  private noteBegun(keys: Iterable<string>): void {
+    const { begun, known } = this;
+    if (begun === undefined) return;
+    for (const key of keys) {
+      const range = accountKey(key)?.range ?? 0;
+      if (range === 0 || known.has(range)) continue;
+      const bytes = this.entryOf(key);
+      const account = bytes === undefined ? undefined : decodeReplica(bytes);
+      // Ids of own ranges are none of the cluster's, and what nothing was written to may begin anew.
+      if (account === undefined || account.sole || account.pristine) continue;
+      if (known.size >= KNOWN_MAX) known.clear();
+      known.add(range);
+      if (!begun.add(account.boundary.start[0]!)) continue;
+      for (const { thread } of this.byPeer.values()) this.tellStanding(thread);
+    }
   }
 
   private readonly entryOf = (key: string): Uint8Array | undefined => {
@@ -205,7 +239,7 @@ export class KvRelay implements Closable {
     this.byPeer.set(peer, own);
     this.byStore.set(store, own);
     this.serve(own);
-    if (this.standing !== undefined) thread.standingIs(this.standing);
+    this.tellStanding(thread);
     thread.hear(this.uplink === undefined ? this.lone.keys() : this.uplink.map.keys());
   }
 
@@ -273,6 +307,9 @@ export class KvRelay implements Closable {
 
 const DRAIN = encodeOrder({ kind: 'drain' });
 const DRAIN_LOOK_MS = 50;
+
+const NONE: ReadonlySet<number> = new Set();
+const KNOWN_MAX = 65_536;
 
 function publications(reader: ByteReader): Publication[] {
   const changes: Publication[] = [];

@@ -24,6 +24,12 @@ export interface KvStanding {
   readonly hosts: ReadonlySet<HostId>;
 }
 
+/** The same for a store thread. */
+export interface ToldStanding extends KvStanding {
+  /** Services that nothing may begin of: see kv-begun.ts. */
+  readonly begun: ReadonlySet<number>;
+}
+
 /** Bytes of entries in one frame; the last entry may go over. */
 const HEARD_BYTES_MAX = 128 * 1024;
 /** With more than this on its way to a store, callers that go on speaking are sent away. */
@@ -51,7 +57,7 @@ export class KvStoreThread {
   private readonly callers = new Map<number, RelayedCaller>();
   private readonly steers = new Map<number, Steer>();
   private readonly unheard = new Set<string>();
-  private standing: KvStanding | undefined;
+  private standing: ToldStanding | undefined;
   private readonly writer = new ByteWriter(64 * 1024);
   private lastCall = 0;
   private isGone = false;
@@ -101,7 +107,7 @@ export class KvStoreThread {
   }
 
   /** Takes the place of what it was told before and has not heard yet. */
-  standingIs(standing: KvStanding): void {
+  standingIs(standing: ToldStanding): void {
     this.standing = standing;
     this.tell();
   }
@@ -218,12 +224,14 @@ export class KvStoreThread {
 
 const NOTHING = new Uint8Array(0);
 
-function standingFrame(writer: ByteWriter, { isSettled, self, hosts }: KvStanding): ByteWriter {
+function standingFrame(writer: ByteWriter, { isSettled, self, hosts, begun }: ToldStanding): ByteWriter {
   writer
     .u8(isSettled ? 1 : 0)
     .f64(self)
     .u32(hosts.size);
   for (const host of hosts) writer.f64(host);
+  writer.u8(begun.size);
+  for (const service of begun) writer.u8(service);
   return writer;
 }
 

@@ -225,5 +225,7 @@ function standing(reader: ByteReader, host: KvHost): void {
   const self: HostId = reader.f64();
   const hosts = new Set<HostId>();
   for (let left = reader.u32(); left > 0; left--) hosts.add(reader.f64());
-  host.standing(isSettled, self, hosts);
+  const begun = new Set<number>();
+  for (let left = reader.u8(); left > 0; left--) begun.add(reader.u8());
+  host.standing(isSettled, self, hosts, begun);
 }

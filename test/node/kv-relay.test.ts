@@ -1,136 +1,25 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { ByteReader, ByteWriter } from '../../src/base/bytes.js';
-import type { Env } from '../../src/base/env.js';
+import { ByteReader } from '../../src/base/bytes.js';
 import { OP, STATUS } from '../../src/contract/contract.js';
 import { CALL_EVENT, CALLER_WANTS } from '../../src/contract/kv-relay.js';
-import { encodeStore, storeKey } from '../../src/kv/balance/account-codec.js';
+import { encodeReplica, encodeStore, replicaKey, storeKey } from '../../src/kv/balance/account-codec.js';
 import { decodeOrder, encodeAnswer, type OrderAnswer } from '../../src/kv/balance/order.js';
+import { SERVICE } from '../../src/kv/keys.js';
+import { wholeService } from '../../src/kv/range.js';
 import { kvService, serverIdOf } from '../../src/kv/remote/service.js';
-import { KvRelay, LONE_STANDING } from '../../src/node/kv-relay.js';
+import { KvBegun } from '../../src/node/kv-begun.js';
 import type { RpcResult } from '../../src/rpc/failure.js';
-import { type Node, World } from '../rpc/world.js';
+import { World } from '../rpc/world.js';
+import { APPLY, closeRelays, MATCH, Relayed, silentEnv, two } from './kv-relayed.js';
 
-/** What main has sent a store thread, by op and number of the call. */
-interface Sent {
-  readonly op: number;
-  readonly callId: number;
-  readonly body: Buffer;
-}
-
-/** A node's relay, and its store threads as far as main can tell. */
-class Relayed {
-  readonly relay: KvRelay;
-  readonly node: Node | undefined;
-  readonly sent = new Map<number, Sent[]>();
-  readonly congested = new Set<number>();
-  depthBytes = 0;
-
-  constructor(world: World, isClustered = true) {
-    const env: Env = {
-      clock: { monotonicMs: () => performance.now(), wallMs: () => Date.now() },
-      random: world.random,
-      log: { debug: ignore, info: ignore, warn: ignore, error: ignore },
-    };
-    const wire = {
-      send: (peer: number, bytes: Uint8Array, start: number, end: number) => {
-        const body = Buffer.from(bytes.subarray(start + 5, end));
-        const callId = Buffer.from(bytes).readUInt32LE(start + 1);
-        this.at(peer).push({ op: bytes[start]!, callId, body });
-      },
-      congested: (peer: number) => this.congested.has(peer),
-      depthBytes: () => this.depthBytes,
-    };
-    this.relay = new KvRelay(env, wire, isClustered ? undefined : LONE_STANDING);
-    opened.push(this.relay);
-    if (!isClustered) return;
-    this.node = world.addNode();
-    const { rpc } = this.node;
-    const tell = rpc.onAgentOutputs.bind(rpc);
-    rpc.onAgentOutputs = outputs => {
-      tell(outputs);
-      for (const output of outputs) this.relay.onAgentOutput(output);
-    };
-    this.relay.join({ rpc, overlay: world.landscape.hostOf(this.node), overlayUsed: ignore });
-  }
-
-  at(peer: number): Sent[] {
-    let sent = this.sent.get(peer);
-    if (sent === undefined) this.sent.set(peer, (sent = []));
-    return sent;
-  }
-
-  /** Takes what was sent under one op. */
-  take(peer: number, op: number): Sent[] {
-    const all = this.at(peer);
-    this.sent.set(
-      peer,
-      all.filter(sent => sent.op !== op),
-    );
-    return all.filter(sent => sent.op === op);
-  }
-
-  /** A frame of a store thread. */
-  say(peer: number, op: number, fill: (writer: ByteWriter) => void, callId = 0): void {
-    const writer = new ByteWriter(16).u8(op).u32(callId);
-    fill(writer);
-    this.relay.onFrame(peer, writer.bytes, 0, writer.length);
-  }
-
-  open(peer: number, store: number): void {
-    this.say(peer, OP.KV_OPEN, writer => writer.f64(store).u8(0));
-  }
-
-  publish(peer: number, entries: Readonly<Record<string, string | undefined>>): void {
-    this.say(peer, OP.KV_PUBLISH, writer => {
-      const all = Object.entries(entries);
-      writer.u32(all.length);
-      for (const [key, value] of all)
-        writer
-          .text(key)
-          .u8(value === undefined ? 0 : 1)
-          .blob(Buffer.from(value ?? ''));
-    });
-  }
-
-  /** What a thread has heard of the map, in order. */
-  heard(peer: number): string[] {
-    return this.take(peer, OP.KV_HEARD).flatMap(({ body }) => {
-      const reader = new ByteReader(body);
-      return Array.from({ length: reader.u32() }, () => {
-        const key = reader.text();
-        const isThere = reader.u8() === 1;
-        const value = Buffer.from(reader.blob()).toString();
-        return isThere ? `${key}=${value}` : `${key} is gone`;
-      });
-    });
-  }
-
-  drain(peer: number): void {
-    this.congested.delete(peer);
-    this.relay.drained(peer);
-  }
-}
-
-const ignore = () => undefined;
-const opened: KvRelay[] = [];
+const NO_LOAD = { bytes: 0, writesPerSecond: 0, queriesPerSecond: 0, queryMicros: 0, fanOut: 0 };
 afterEach(() => {
-  for (const relay of opened.splice(0)) relay.close();
+  closeRelays();
   vi.useRealTimers();
 });
-
-const APPLY = 3;
-const MATCH = 2;
-
-/** Two nodes with a store each, 11 and 22. */
-function two(): { world: World; one: Relayed; other: Relayed } {
-  const world = new World(7);
-  const one = new Relayed(world);
-  const other = new Relayed(world);
-  one.open(APPLY, 11);
-  other.open(APPLY, 22);
-  world.run(500);
-  return { world, one, other };
-}
 
 describe('frames of stores', () => {
   const frame = (from: Relayed, store: number, text: string) =>
@@ -416,8 +305,48 @@ describe('the standing of a node', () => {
     of.take(peer, OP.KV_STANDING).map(({ body }) => {
       const reader = new ByteReader(body);
       const [isSettled, self] = [reader.u8() === 1, reader.f64()];
-      return { isSettled, self, hosts: Array.from({ length: reader.u32() }, () => reader.f64()) };
+      const hosts = Array.from({ length: reader.u32() }, () => reader.f64());
+      const begun = Array.from({ length: reader.u8() }, () => reader.u8());
+      return begun.length === 0 ? { isSettled, self, hosts } : { isSettled, self, hosts, begun };
     });
+
+  it('has what was ever seen to have begun, also after a restart', () => {
+    const dataDir = mkdtempSync(join(tmpdir(), 'shoal-begun-'));
+    const { log } = silentEnv;
+    const account = (service: number, changes: { sole?: boolean; pristine?: boolean }) =>
+      Buffer.from(
+        encodeReplica({
+          ...{ epoch: 1, boundary: wholeService(service), replica: 1, leads: true, term: 1 },
+          members: [{ replica: 1, store: 22, role: 0 }],
+          ...{ membersAt: 1, genesis: 1, pristine: false, changing: false, sole: false },
+          load: { ...NO_LOAD, splitKey: new Uint8Array(), epochSinceMs: 1 },
+          ...changes,
+        }),
+      );
+    try {
+      const { world, one } = two();
+      one.relay.remember(new KvBegun(dataDir, log));
+      one.relay.standingIs({ isSettled: true, self: 5, hosts: new Set([5]) });
+      const publish = (range: number, bytes: Uint8Array) => {
+        one.relay.publish([{ key: replicaKey(22, range), bytes }]);
+        world.run(10);
+      };
+      publish(1, account(SERVICE.INBOX, { sole: true }));
+      publish(7, account(SERVICE.MAP, { pristine: true }));
+      expect(standingsAt(one)).toEqual([{ isSettled: true, self: 5, hosts: [5] }]);
+      publish(7, account(SERVICE.MAP, {}));
+      publish(8, account(SERVICE.MAP, {}));
+      const told = { isSettled: true, self: 5, hosts: [5], begun: [SERVICE.MAP] };
+      expect(standingsAt(one)).toEqual([told]);
+      const again = new Relayed(world);
+      again.relay.remember(new KvBegun(dataDir, log));
+      again.relay.standingIs({ isSettled: true, self: 5, hosts: new Set([5]) });
+      again.open(APPLY, 33);
+      expect(standingsAt(again)).toEqual([told]);
+    } finally {
+      rmSync(dataDir, { recursive: true });
+    }
+  });
 
   it('is told at first and when it changes, the last one where there was no room', () => {
     const { one } = two();

@@ -180,6 +180,7 @@ export class ThreadNode {
         .f64(self)
         .u32(hosts.length);
       for (const host of hosts) writer.f64(host);
+      writer.u8(0);
     });
   }
 

@@ -3,7 +3,6 @@ import {
   accountOf,
   costs,
   eligible,
-  ledBy,
   MEMBER,
   type ReplicaAccount,
   type StoreAccount,
@@ -15,6 +14,9 @@ import {
  * Keeps the voters of a range at the number that the rules want, and learners likewise. Members on stores that drain,
  * or that were lost for `replaceAfterMs`, are replaced. A voter is never taken out for want of a store that could take
  * its place, however long its own is gone: that would only bring the majority closer to the minority.
+ *
+ * A range that is changing is left to that, unless a store is lost on the way: a newcomer that never comes would be waited
+ * for without end.
  */
 export const replicaCount: Balancer = {
   name: 'replica-count',
@@ -22,7 +24,8 @@ export const replicaCount: Balancer = {
     const { self, landscape, rules, nowMs } = sight;
     const byService = new Map<number, readonly number[]>();
     let decision: Decision = CONTENT;
-    for (const replica of ledBy(landscape, self)) {
+    for (const replica of accountOf(landscape, self)?.replicas ?? []) {
+      if (!replica.leads || (replica.changing && !isStranded(sight, replica))) continue;
       const service = serviceOf(replica);
       const candidates = byService.get(service) ?? byCost(sight, service);
       byService.set(service, candidates);
@@ -44,6 +47,14 @@ export const replicaCount: Balancer = {
     return decision;
   },
 };
+
+/** A member's store is lost for so long that it is to be replaced, or forgotten. */
+function isStranded({ landscape, rules, nowMs }: Sight, { members }: ReplicaAccount): boolean {
+  return members.some(({ store }) => {
+    const account = accountOf(landscape, store);
+    return account === undefined || (!account.alive && nowMs - account.sinceMs >= rules.replaceAfterMs);
+  });
+}
 
 /** Stores that may take a replica, the least burdened first. */
 function byCost({ landscape }: Sight, service: number): readonly number[] {

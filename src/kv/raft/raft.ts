@@ -14,6 +14,9 @@ import { receive } from './reception.js';
 import { appendOwn, commitByQuorum, replicate } from './replication.js';
 import { abortTransfer, beginTransfer, pursueTransfer } from './transfer.js';
 
+/** So far ahead that no term which the lost majority may have had comes again, and none of it is listened to. */
+const RECOVERY_TERMS = 2 ** 20;
+
 /**
  * Raft as a pure state machine: one `Raft` is one replica of one group. It does no I/O and knows no timer; it is told
  * what came (`step`), that time has passed (`tick`) and what is wanted (`propose`, `read`, `change`, `transfer`), and
@@ -244,9 +247,9 @@ export class Raft {
     core.readClock();
     if (core.isLeader || standsByLeader(core)) return false;
     const { id } = core;
-    core.logger.warn({ replica: id, term: core.term + 1, lastIndex: core.log.lastIndex }, 'quorum given up');
+    core.logger.warn({ replica: id, term: core.term, lastIndex: core.log.lastIndex }, 'quorum given up');
     core.isQuiescent = false;
-    core.setTerm(core.term + 1, id);
+    core.setTerm(core.term + RECOVERY_TERMS, id);
     core.beginLeadership();
     core.termStartIndex = core.log.lastIndex + 1;
     const configuration = { voters: [id], outgoing: [], learners: [] };

@@ -19,7 +19,7 @@ export const COMMAND = {
   FENCE: 5,
   /** To the source, once the target is past the epoch. Body: u53 index of the preparation. */
   ROLL_BACK_MERGE: 6,
-  /** After a quorum was lost and given up: the members are those that are left. No body. */
+  /** After a quorum was lost and given up: the members are those that are left. At any epoch. No body. */
   RECOVER: 7,
   /** The range, to which nothing was ever proposed, is over. No body. */
   DISCARD: 9,

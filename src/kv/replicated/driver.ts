@@ -13,6 +13,7 @@ import { type Descriptor, type Merging, storesOf, wantedConfiguration } from './
 import type { RangeSink, Replica } from './replica.js';
 import type { ReplicaTable } from './replica-table.js';
 import type { RangeState } from './state.js';
+import { RECOVERY_STEP } from './transitions.js';
 
 export interface DriverTiming {
   /** How often a step that has no effect yet is asked for again. */
@@ -49,7 +50,8 @@ export class Driver {
   private readonly table: ReplicaTable;
   private readonly asked: (replica: Replica) => void;
   private readonly errands = new Map<number, Errand>();
-  private readonly recovering = new Set<number>();
+  /** Ranges whose quorum was given up, and their epoch then. */
+  private readonly recovering = new Map<number, number>();
   private readonly hopeless = new Set<number>();
   private sequence = 0;
 
@@ -66,9 +68,14 @@ export class Driver {
     this.hopeless.add(source);
   }
 
-  /** The replica leads by force: its members are to follow. */
-  recover(range: number): void {
-    this.recovering.add(range);
+  /**
+   * The replica leads by force: its members are to follow. That becomes durable with the configuration that says so, or a
+   * crash between the two could leave a range that listens to those who were given up.
+   */
+  recover(replica: Replica): void {
+    const { epoch } = replica.descriptor!;
+    this.recovering.set(replica.rangeId, epoch);
+    this.propose(replica, recoverCommand(epoch));
   }
 
   /** Something that is asked for once, and asked again by whoever wants it if it does not come about. */
@@ -155,15 +162,14 @@ export class Driver {
     this.asked(replica);
   }
 
-  private driveRecovery(replica: Replica, { descriptor, configuration }: RangeState, nowMs: number): void {
+  private driveRecovery(replica: Replica, { descriptor }: RangeState, nowMs: number): void {
     const { rangeId, log, raft, appliedIndex } = replica;
-    const inForce = [...configuration.voters, ...configuration.learners].length;
     if (log.lastChange > appliedIndex || log.term(log.applied) !== raft.term) return;
-    if (descriptor.members.length === inForce && !descriptor.changing) {
+    if (descriptor.epoch - this.recovering.get(rangeId)! >= RECOVERY_STEP) {
       this.recovering.delete(rangeId);
       return;
     }
-    const errand = this.errand(rangeId, `recover ${descriptor.epoch}`, nowMs);
+    const errand = this.errand(rangeId, 'recover', nowMs);
     this.ask(errand, replica, recoverCommand(descriptor.epoch), nowMs);
   }
 

@@ -2,9 +2,9 @@ import { decodeMessage } from '../raft/codec.js';
 import { NOBODY, type ReplicaId } from '../raft/configuration.js';
 import { MESSAGE, type Message } from '../raft/message.js';
 import { VarintReader, VarintWriter } from '../raft/varint.js';
-import { covers } from '../range.js';
+import { covers, overlap } from '../range.js';
 import { isCommand } from './commands.js';
-import { memberOf } from './descriptor.js';
+import { type Descriptor, memberOf } from './descriptor.js';
 import { type Frames, ITEM } from './frames.js';
 import { Install } from './install.js';
 import type { Replica } from './replica.js';
@@ -17,6 +17,22 @@ import {
   PROGRESS,
   type SnapshotSender,
 } from './snapshot.js';
+import { RECOVERY_STEP } from './transitions.js';
+
+/** More than a second, at the default pace; nobody campaigns so soon. */
+const EARLY_TICKS = 12;
+const EARLY_TICKS_BETWEEN = 3;
+
+/** What an inquiry says of the replica. */
+type Held = Pick<Descriptor, 'genesis' | 'epoch' | 'boundary'>;
+
+function readHeld(reader: VarintReader): Held {
+  return {
+    genesis: reader.number(),
+    epoch: reader.number(),
+    boundary: { start: reader.blob(), end: reader.blob() },
+  };
+}
 
 export interface MailroomHost {
   /** Something has happened to the replica. */
@@ -36,6 +52,7 @@ export class Mailroom {
   private readonly sender: SnapshotSender;
   private readonly host: MailroomHost;
   private readonly body = new VarintWriter(256);
+  private earlyTicks = EARLY_TICKS;
   /** Items that were dropped: for the metrics. */
   dropped = 0;
 
@@ -99,6 +116,17 @@ export class Mailroom {
     this.host.touched(replica);
   }
 
+  /**
+   * In the first moments of a process: asks whether what was found on the disk still counts, several times before any of it
+   * may campaign. A majority that was given up for lost and comes back would elect a leader otherwise.
+   */
+  tick(): void {
+    if (this.earlyTicks <= 0) return;
+    if (this.earlyTicks-- % EARLY_TICKS_BETWEEN !== 0) return;
+    for (const replica of this.table.byRange.values())
+      if (replica.raft.leader === NOBODY) this.inquire(replica, 0);
+  }
+
   /** Asks the stores that a replica knows of whether it still counts; who knows that it does not says so. */
   inquire(replica: Replica, other: number): void {
     const { rangeId, id, descriptor, install, routes, chunksFrom } = replica;
@@ -106,18 +134,28 @@ export class Mailroom {
     const stores = new Set([...members.map(({ store }) => store), ...routes.values(), chunksFrom, other]);
     for (const store of stores) {
       if (store === 0 || store === this.own) continue;
-      this.frames.add(store, ITEM.INQUIRY, rangeId, this.body.reset().number(id).view());
+      this.body.reset().number(id);
+      if (descriptor !== undefined) {
+        const { genesis, epoch, boundary } = descriptor;
+        this.body.number(genesis).number(epoch).blob(boundary.start).blob(boundary.end);
+      }
+      this.frames.add(store, ITEM.INQUIRY, rangeId, this.body.view());
     }
   }
 
   private inquiry(from: number, range: number, body: Uint8Array): void {
     const reader = new VarintReader(body);
     const id = reader.number();
+    const held = reader.remaining === 0 ? undefined : readHeld(reader);
     if (!reader.isDone) return;
     const replica = this.table.byRange.get(range);
     const heir = this.table.heirOf(range);
     if (replica === undefined ? heir !== undefined : this.isGone(replica, id))
       this.tellGone(from, range, id, heir ?? 0);
+    else if (held !== undefined) {
+      const recovered = this.recoveredOver(range, held);
+      if (recovered !== 0) this.tellGone(from, range, id, recovered);
+    }
   }
 
   /** Whether the sender was a member and is for ever not. */
@@ -126,6 +164,23 @@ export class Mailroom {
     if (memberOf(state.descriptor, from) !== undefined) return false;
     const { voters, outgoing, learners } = raft.configuration;
     return !voters.includes(from) && !outgoing.includes(from) && !learners.includes(from);
+  }
+
+  /**
+   * A range here that has gone on without the majority that knew of `range`: it holds keys of it, of the same lineage, at an
+   * epoch that is reached in no other way. 0: there is none.
+   */
+  private recoveredOver(range: number, { genesis, epoch, boundary }: Held): number {
+    for (const { rangeId, descriptor } of this.table.byRange.values())
+      if (
+        descriptor !== undefined &&
+        rangeId !== range &&
+        descriptor.genesis === genesis &&
+        descriptor.epoch - epoch >= RECOVERY_STEP / 2 &&
+        overlap(descriptor.boundary, boundary)
+      )
+        return rangeId;
+    return 0;
   }
 
   private tellGone(store: number, range: number, replica: number, target: number): void {

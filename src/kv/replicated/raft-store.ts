@@ -246,7 +246,7 @@ export class RaftStore implements ReplicaHost {
     const { voters, outgoing } = replica.raft.configuration;
     const isAloneAlready = replica.isLeader && voters.length === 1 && outgoing.length === 0;
     if (!isAloneAlready && !replica.raft.recoverAsSoleVoterAndLoseWhatOnlyOthersHave()) return false;
-    this.driver.recover(range);
+    this.driver.recover(replica);
     this.driven.add(replica);
     this.touch(replica);
     return true;
@@ -307,6 +307,7 @@ export class RaftStore implements ReplicaHost {
     }
     for (const replica of this.driven) if (!this.driver.drive(replica, nowMs)) this.driven.delete(replica);
     this.sender.tick();
+    this.mailroom.tick();
     this.frames.flush();
   }
 

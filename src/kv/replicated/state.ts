@@ -62,7 +62,8 @@ export class RangeState {
     const { head } = this;
     readCommandHead(body, sequence, head);
     const { command } = head;
-    if (head.epoch !== this.descriptor.epoch) {
+    // Behind whatever the lost majority's log still holds.
+    if (head.epoch !== this.descriptor.epoch && command !== COMMAND.RECOVER) {
       writeDescriptor(turn.outcomes.output, this.descriptor);
       return OUTCOME.WRONG_RANGE;
     }

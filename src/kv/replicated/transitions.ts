@@ -229,7 +229,7 @@ function commitMerge(state: RangeState, body: ByteReader, turn: Turn, around: Su
 }
 
 /** So far ahead that no id and epoch which the lost majority may have given is given again. */
-const RECOVERY_STEP = 2 ** 20;
+export const RECOVERY_STEP = 2 ** 20;
 
 /** A quorum was given up: those that are in the configuration by force are the members. */
 function recover(state: RangeState, index: number): number {

@@ -42,7 +42,7 @@ export function kvFindings(patient: KvPatient): Finding[] {
     ...unavailable(shared),
     ...probed(patient, shared),
     ...twins(patient),
-    ...lostStores(patient),
+    ...lostStores(patient, shared),
     ...fewVoters(patient),
     ...missing(patient),
     ...stopped(patient),
@@ -51,48 +51,62 @@ export function kvFindings(patient: KvPatient): Finding[] {
 
 // -- What cannot be read or written --------------------------------------------------------------------------
 
+/** Ranges of the same voters fare alike. */
 function unavailable(ranges: readonly RangeRow[]): Finding[] {
-  const ill = ranges.filter(({ state }) => state === 'no-quorum' || state === 'no-leader');
+  const groups = new Map<string, RangeRow[]>();
+  for (const row of ranges) {
+    if (row.state !== 'no-quorum' && row.state !== 'no-leader') continue;
+    const key = [row.state, row.service, ...row.members.map(({ id, role }) => role + id)].join();
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [row]);
+    else group.push(row);
+  }
+  const ill = [...groups.values()];
   const found = ill
     .slice(0, NAMES_MAX)
-    .map(row => (row.state === 'no-quorum' ? noQuorum(row) : noLeader(row)));
-  const more = ill.length - found.length;
-  if (more > 0)
-    found.push(wrong(`${more} more ranges have no leader or no majority.`, 'See "shoalmq kv ranges".'));
+    .map(rows => (rows[0]!.state === 'no-quorum' ? noQuorum(rows) : noLeader(rows)));
+  if (ill.length > NAMES_MAX)
+    found.push(wrong('More ranges have no leader or no majority.', 'See "shoalmq kv ranges".'));
   return found;
 }
 
-function noQuorum(row: RangeRow): Finding {
-  const voters = row.members.filter(({ role }) => role === 'voter');
-  const [alive, lost] = [true, false].map(is =>
-    list(voters.filter(voter => voter.alive === is).map(({ name }) => name)),
-  );
-  const survivor = voters.find(voter => voter.alive)?.name;
+function noQuorum(rows: readonly RangeRow[]): Finding {
+  const [row] = rows;
+  const voters = row!.members.filter(({ role }) => role === 'voter');
+  const named = (isAlive: boolean) => voters.filter(({ alive }) => alive === isAlive).map(({ name }) => name);
+  const [alive, lost] = [named(true), named(false)];
+  const [survivor] = alive;
   const living =
     survivor === undefined
-      ? 'none of its voters lives'
-      : `of its ${voters.length} voters only ${alive} lives`;
+      ? `none of ${their(rows)} ${voters.length} voters lives`
+      : `of ${their(rows)} ${voters.length} voters only ${list(alive)} ${alive.length === 1 ? 'lives' : 'live'}`;
   const recover =
     survivor === undefined
       ? ''
-      : ` Only if their disks are gone for good: "shoalmq kv recover ${row.id} ${survivor}", which LOSES what ${survivor} had not heard.`;
+      : ` Only if their disks are gone for good: "shoalmq kv recover ${row!.id} ${survivor}", which LOSES what ${survivor} had not heard.`;
   return wrong(
-    `${words(row)} can be neither read nor written: ${living}, ${lost} lost.`,
-    `Start the nodes of ${lost} again, or let them reach the others: it goes on by itself then, and nothing is lost.${recover}`,
+    `${words(rows)} can be neither read nor written: ${living}; lost: ${list(lost)}.`,
+    `Start the nodes of ${list(lost)} again, or let them reach the others: it goes on by itself then, and nothing is lost.${recover}`,
   );
 }
 
-function noLeader(row: RangeRow): Finding {
-  const voters = row.members.filter(({ role }) => role === 'voter');
-  const living = list(voters.filter(({ alive }) => alive).map(({ name }) => name));
+function noLeader(rows: readonly RangeRow[]): Finding {
+  const voters = rows[0]!.members.filter(({ role, alive }) => role === 'voter' && alive);
+  const living = list(voters.map(({ name }) => name));
   return wrong(
-    `${words(row)} has no leader now, though ${living} live, which are a majority.`,
+    `${words(rows)} ${rows.length === 1 ? 'has' : 'have'} no leader now, though ${living} live, which are a majority.`,
     'They elect one within some seconds. If this stays: their nodes have to reach each other by RPC (rpc.port), and their disks have to take writes; look at their logs.',
   );
 }
 
-/** With its keys, where it does not have all of its service. */
-function words({ id, service, from, to }: RangeRow): string {
+function their(rows: readonly RangeRow[]): string {
+  return rows.length === 1 ? 'its' : 'their';
+}
+
+/** With its keys, where it is one and does not have all of its service. */
+function words(rows: readonly RangeRow[]): string {
+  const { id, service, from, to } = rows[0]!;
+  if (rows.length > 1) return `${rows.length} ranges of ${service} (${list(rows.map(row => row.id))})`;
   if (from === '' && to === '') return `Range ${id} (all of ${service})`;
   const begins = from === '' ? 'from the first key' : `from ${from}`;
   return `Range ${id} (${service}, ${begins} ${to === '' ? 'to the last' : `to ${to}`})`;
@@ -104,7 +118,7 @@ function probed({ probes }: KvPatient, shared: readonly RangeRow[]): Finding[] {
     const row = byId.get(range);
     // Of those without a leader is told already.
     if (row === undefined || row.state === 'no-quorum' || row.state === 'no-leader') return [];
-    const name = words(row);
+    const name = words([row]);
     if (why !== undefined)
       return [
         wrong(
@@ -163,43 +177,55 @@ function doOverlap({ stores }: Landscape, one: number, other: number): boolean {
   return of(one).some(left => of(other).some(right => overlap(left.boundary, right.boundary)));
 }
 
-function lostStores({ landscape, rules, nowMs }: KvPatient): Finding[] {
+function lostStores({ landscape, rules, nowMs }: KvPatient, ranges: readonly RangeRow[]): Finding[] {
   const shared = sharedOf(landscape);
   const lost = shared.stores.filter(
     ({ alive, services, replicas }) => !alive && services.length + replicas.length > 0,
   );
-  const found = lost.slice(0, NAMES_MAX).map(account => lostStore(shared, account, rules, nowMs));
-  const more = lost.length - found.length;
-  if (more > 0) found.push(wrong(`${more} more stores are lost.`, 'See "shoalmq kv stores".'));
+  const found = lost
+    .slice(0, NAMES_MAX)
+    .flatMap(account => lostStore({ shared, account, rules, nowMs }, ranges));
+  if (lost.length > NAMES_MAX)
+    found.push(wrong(`${lost.length - NAMES_MAX} more stores are lost.`, 'See "shoalmq kv stores".'));
   return found;
 }
 
-function lostStore(shared: Landscape, account: StoreAccount, rules: Rules, nowMs: number): Finding {
-  const { store, sinceMs } = account;
-  const { name } = storeName(shared, store);
-  const led = shared.stores
-    .flatMap(other => (other.alive ? other.replicas : []))
-    .filter(({ leads }) => leads);
-  const counting = led.filter(({ members }) => members.some(member => member.store === store));
-  const since = duration(nowMs - sinceMs);
-  if (counting.length === 0)
-    return note(
-      `The store ${name} is lost for ${since}; no range that has a leader counts on it.`,
-      `It comes back with its node. If it is gone for good, "shoalmq kv forget ${name}" has it forgotten.`,
-    );
-  const canBeReplaced = counting.some(({ members, boundary }) =>
-    eligible(shared, boundary.start[0]!).some(
-      ({ store: other }) => !members.some(member => member.store === other),
+interface Lost {
+  readonly shared: Landscape;
+  readonly account: StoreAccount;
+  readonly rules: Rules;
+  readonly nowMs: number;
+}
+
+function lostStore({ shared, account, rules, nowMs }: Lost, ranges: readonly RangeRow[]): Finding[] {
+  const { id, name } = storeName(shared, account.store);
+  const naming = ranges.filter(({ members }) => members.some(member => member.id === id));
+  const since = duration(nowMs - account.sinceMs);
+  if (naming.length === 0)
+    return [
+      note(
+        `The store ${name} is lost for ${since}; no range counts on it.`,
+        `It comes back with its node. If it is gone for good, "shoalmq kv forget ${name}" has it forgotten.`,
+      ),
+    ];
+  // Of those that cannot do without it is told above.
+  const counting = naming.filter(({ leader }) => leader !== null);
+  if (counting.length === 0) return [];
+  const canBeReplaced = counting.some(({ members, start }) =>
+    eligible(shared, Number.parseInt(start.slice(0, 2), 16)).some(
+      ({ store }) => !members.some(member => member.id === store.toString(36)),
     ),
   );
   const replaced = canBeReplaced
     ? `Another store takes its place ${duration(rules.replaceAfterMs)} after it was lost (the rule replaceAfterMs); "shoalmq kv forget ${name}" does so now, if it is gone for good.`
     : 'No other store is there to take its place: start another node, or this one again.';
-  const ranges = counting.length === 1 ? 'one range counts' : `${counting.length} ranges count`;
-  return wrong(
-    `The store ${name} is lost for ${since}, and ${ranges} it as a member. They go on, but can afford the less to lose another.`,
-    `If its node comes back, nothing has to be done. ${replaced}`,
-  );
+  const counted = counting.length === 1 ? 'one range counts' : `${counting.length} ranges count`;
+  return [
+    wrong(
+      `The store ${name} is lost for ${since}, and ${counted} it as a member. They go on, but can afford the less to lose another.`,
+      `If its node comes back, nothing has to be done. ${replaced}`,
+    ),
+  ];
 }
 
 /** Once for a service: what it is for has to be said. */

@@ -43,6 +43,7 @@ export function kvFindings(patient: KvPatient): Finding[] {
     ...probed(patient, shared),
     ...twins(patient),
     ...lostStores(patient, shared),
+    ...forgotten(patient, shared),
     ...fewVoters(patient),
     ...missing(patient),
     ...stopped(patient),
@@ -55,7 +56,7 @@ export function kvFindings(patient: KvPatient): Finding[] {
 function unavailable(ranges: readonly RangeRow[]): Finding[] {
   const groups = new Map<string, RangeRow[]>();
   for (const row of ranges) {
-    if (row.state !== 'no-quorum' && row.state !== 'no-leader') continue;
+    if (isServed(row)) continue;
     const key = [row.state, row.service, ...row.members.map(({ id, role }) => role + id)].join();
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [row]);
@@ -103,6 +104,10 @@ function their(rows: readonly RangeRow[]): string {
   return rows.length === 1 ? 'its' : 'their';
 }
 
+function isServed({ state }: RangeRow): boolean {
+  return state !== 'no-quorum' && state !== 'no-leader';
+}
+
 /** With its keys, where it is one and does not have all of its service. */
 function words(rows: readonly RangeRow[]): string {
   const { id, service, from, to } = rows[0]!;
@@ -117,7 +122,7 @@ function probed({ probes }: KvPatient, shared: readonly RangeRow[]): Finding[] {
   return probes.flatMap(({ range, why, tookMs }) => {
     const row = byId.get(range);
     // Of those without a leader is told already.
-    if (row === undefined || row.state === 'no-quorum' || row.state === 'no-leader') return [];
+    if (row === undefined || !isServed(row)) return [];
     const name = words([row]);
     if (why !== undefined)
       return [
@@ -209,7 +214,7 @@ function lostStore({ shared, account, rules, nowMs }: Lost, ranges: readonly Ran
       ),
     ];
   // Of those that cannot do without it is told above.
-  const counting = naming.filter(({ leader }) => leader !== null);
+  const counting = naming.filter(isServed);
   if (counting.length === 0) return [];
   const canBeReplaced = counting.some(({ members, start }) =>
     eligible(shared, Number.parseInt(start.slice(0, 2), 16)).some(
@@ -224,6 +229,24 @@ function lostStore({ shared, account, rules, nowMs }: Lost, ranges: readonly Ran
     wrong(
       `The store ${name} is lost for ${since}, and ${counted} it as a member. They go on, but can afford the less to lose another.`,
       `If its node comes back, nothing has to be done. ${replaced}`,
+    ),
+  ];
+}
+
+/** Members whose stores an operator has had forgotten, and that nobody could replace. */
+function forgotten({ landscape }: KvPatient, ranges: readonly RangeRow[]): Finding[] {
+  const known = new Set(landscape.stores.map(({ store }) => store.toString(36)));
+  const rows = ranges.filter(isServed);
+  const naming = rows.filter(({ members }) => members.some(({ id }) => !known.has(id)));
+  if (naming.length === 0) return [];
+  const ids = new Set(
+    naming.flatMap(({ members }) => members.map(({ id }) => id)).filter(id => !known.has(id)),
+  );
+  const counted = naming.length === 1 ? 'One range counts' : `${naming.length} ranges count`;
+  return [
+    wrong(
+      `${counted} stores as members that nobody knows (any more): ${list([...ids])}.`,
+      'They are replaced as soon as there is another store to take their place: start another node.',
     ),
   ];
 }

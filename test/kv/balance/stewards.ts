@@ -11,6 +11,8 @@ export class Stewards {
   readonly lost = new Set<number>();
   /** Ranges that are the stores' own. */
   readonly sole = new Set<number>();
+  /** Others that hear what is published. */
+  readonly listeners: ((key: string, bytes: Uint8Array | undefined) => void)[] = [];
   splitKey: Uint8Array = new Uint8Array();
 
   constructor(stores = 3) {
@@ -46,6 +48,7 @@ export class Stewards {
     if (bytes === undefined) this.map.delete(key);
     else this.map.set(key, bytes);
     for (const steward of this.stewards ?? []) steward.board.hear(key, bytes);
+    for (const hear of this.listeners) hear(key, bytes);
   }
 
   /** All look, and hear what the others say. */

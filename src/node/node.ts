@@ -5,6 +5,7 @@
  *   thread-plan.ts, threads.ts how many threads, on which CPUs; one thread through all its lives
  *   mqtt-worker.ts             a thread that owns connections; listeners.ts opens its sockets
  *   store-worker.ts            a thread that owns ranges: routes (match), sessions and retained messages (apply)
+ *   kv-thread.ts, kv-host.ts, kv-desk.ts, load-meter.ts   what makes its ranges a store of the cluster
  *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
  *   kv-relay.ts, kv-store-thread.ts   what the stores of this node and those of others say to each other, by way of main
  *   kv-standing.ts, kv-begun.ts   when this node's stores may change anything, and begin something; kv-access.ts: calls

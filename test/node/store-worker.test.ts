@@ -7,6 +7,8 @@ import { ByteReader, ByteWriter } from '../../src/base/bytes.js';
 import { COMMITS, CounterBlock } from '../../src/base/metrics.js';
 import { OP, STATUS } from '../../src/contract/contract.js';
 import { writeMessage } from '../../src/contract/message.js';
+import { decodeStore, storeKey } from '../../src/kv/balance/account-codec.js';
+import { decodeAnswer, encodeOrder } from '../../src/kv/balance/order.js';
 import { defaultConfig } from '../../src/node/config.js';
 import { runStoreWorker, type StoreReport } from '../../src/node/store-worker.js';
 import { AsyncBell } from '../../src/shard/io/async-bell.js';
@@ -26,13 +28,18 @@ class Node {
   private readonly ports: MessagePort[] = [];
   private readonly runs: Promise<void>[] = [];
   private readonly waiting = new Map<number, (body: ByteReader) => void>();
+  /** Frames of store threads that are no replies. */
+  readonly told: { readonly peer: number; readonly op: number; readonly body: ByteReader }[] = [];
   private callId = 0;
 
   constructor(dataDir: string) {
     const part = this.memory.part(0);
-    this.mesh = new Mesh(part, new AsyncBell(part), (_peer, bytes, start, end) => {
-      const reader = new ByteReader(Buffer.from(bytes.subarray(start, end)));
-      if (reader.u8() === OP.REPLY) this.waiting.get(reader.u32())?.(reader);
+    this.mesh = new Mesh(part, new AsyncBell(part), (peer, bytes, start, end) => {
+      const body = new ByteReader(Buffer.from(bytes.subarray(start, end)));
+      const op = body.u8();
+      const callId = body.u32();
+      if (op === OP.REPLY) this.waiting.get(callId)?.(body);
+      else this.told.push({ peer, op, body });
     });
     this.loop = new TurnLoop(this.mesh, () => undefined);
     const config = defaultConfig();
@@ -64,6 +71,22 @@ class Node {
     this.mesh.send(peer, writer.bytes, 0, writer.length);
     this.loop.schedule();
     return new Promise(resolve => this.waiting.set(callId, resolve));
+  }
+
+  tell(peer: number, op: number, fill: (writer: ByteWriter) => void): void {
+    const writer = new ByteWriter().u8(op).u32(0);
+    fill(writer);
+    this.mesh.send(peer, writer.bytes, 0, writer.length);
+    this.loop.schedule();
+  }
+
+  /** The next frame of that kind from `peer`, which is there or comes. */
+  async next(peer: number, op: number): Promise<ByteReader> {
+    for (;;) {
+      const at = this.told.findIndex(told => told.peer === peer && told.op === op);
+      if (at >= 0) return this.told.splice(at, 1)[0]!.body;
+      await new Promise(resolve => setTimeout(resolve, 5));
+    }
   }
 
   async stop(): Promise<void> {
@@ -112,6 +135,28 @@ describe('store workers', () => {
     );
     expect([found.u8(), found.u32()]).toEqual([STATUS.OK, 1]);
     await again.stop();
+  });
+
+  it('are stores of the cluster, which tell main of themselves and do what it says', async () => {
+    const node = new Node(join(root, 'kv'));
+    for (const [peer, name, ranges] of [
+      [MATCH, 'match-0@node-a', 1],
+      [APPLY, 'apply-0@node-a', 2],
+    ] as const) {
+      const opened = await node.next(peer, OP.KV_OPEN);
+      const store = opened.f64();
+      // It is in no cluster, so it takes ranges of no service.
+      expect(opened.u8()).toBe(0);
+      node.tell(peer, OP.KV_STANDING, writer => writer.u8(0).f64(1).u32(1).f64(1).u8(0));
+      const published = await node.next(peer, OP.KV_PUBLISH);
+      expect(published.u32()).toBe(1 + ranges);
+      expect([published.text(), published.u8()]).toEqual([storeKey(store), 1]);
+      expect(decodeStore(Buffer.from(published.blob()))).toMatchObject({ name, host: 1, services: [] });
+      const answer = await node.ask(peer, OP.KV_STEER, writer => writer.raw(encodeOrder({ kind: 'drain' })));
+      expect(answer.u8()).toBe(STATUS.OK);
+      expect(decodeAnswer(answer.raw(answer.remaining))).toEqual({ kind: 'done' });
+    }
+    await node.stop();
   });
 
   it('rejects when its database cannot be opened', async () => {

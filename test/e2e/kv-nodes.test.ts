@@ -16,8 +16,8 @@ import { MapLoad } from './map-load.js';
 const START_MS = 40_000;
 const STEP_MS = 120_000;
 const NEWS_MS = 8_000;
-/** A node settles after 5 s, begins a key space after 15 to 30, and adds a voter each few seconds. */
-const FORMED_MS = 75_000;
+/** A node settles after 5 s, begins a key space after 5 to 10, and adds a voter each few seconds. */
+const FORMED_MS = 45_000;
 const BACK_MS = 5_000;
 /** Without a hand-over a range waits for an election; this is the machine's own bad moments. */
 const HANDED_OVER_MS = 2_500;

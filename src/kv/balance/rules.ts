@@ -30,7 +30,7 @@ export const DEFAULT_RULES: Rules = {
   learners: 0,
   replaceAfterMs: 300_000,
   deadAfterMs: 15_000,
-  bootstrapAfterMs: 15_000,
+  bootstrapAfterMs: 5_000,
   placementSlack: 0.2,
   splitBytes: 1024 * 1024 * 1024,
   splitWritesPerSecond: 50_000,

@@ -57,14 +57,17 @@ const PAGES_MAX = 1_000;
 const NO_MAP =
   'the map is kept by a cluster, and this node is in none: start it with cluster.seeds, or cluster.enabled: true';
 
+/** Where calls go. */
+export type MapAccess = Pick<KvAccess, 'call'>;
+
 interface Source {
-  readonly access: KvAccess | undefined;
+  readonly access: MapAccess | undefined;
 }
 
 type WallClock = Pick<Clock, 'wallMs'>;
 
 export function mapRoutes(kv: Source, clock: WallClock): readonly (readonly [string, Route])[] {
-  const withAccess = (route: (access: KvAccess, body: Body) => Promise<Answer>): Route => {
+  const withAccess = (route: (access: MapAccess, body: Body) => Promise<Answer>): Route => {
     return body => {
       const { access } = kv;
       if (access === undefined) return refusal(409, NO_MAP);
@@ -93,7 +96,7 @@ interface Body {
 // -- Requests ------------------------------------------------------------------------------------------------
 
 /** Takes `{"key": TEXT, "value": BASE64}`, and `"expected": REVISION` (0: the key must not be there). */
-async function put(access: KvAccess, body: Body, clock: WallClock): Promise<Answer> {
+async function put(access: MapAccess, body: Body, clock: WallClock): Promise<Answer> {
   const { key, value, expected, timeoutMs = TIMEOUT_MS } = body;
   const fault = keyFault(key) ?? expectedFault(expected) ?? timeoutFault(timeoutMs);
   if (fault !== undefined) return refusal(400, fault);
@@ -105,7 +108,7 @@ async function put(access: KvAccess, body: Body, clock: WallClock): Promise<Answ
   return changed(await call(access, ASK.MUTATE, mapKey(change.key), encodePut(change), timeoutMs as number));
 }
 
-async function remove(access: KvAccess, body: Body, clock: WallClock): Promise<Answer> {
+async function remove(access: MapAccess, body: Body, clock: WallClock): Promise<Answer> {
   const { key, expected, timeoutMs = TIMEOUT_MS } = body;
   const fault = keyFault(key) ?? expectedFault(expected) ?? timeoutFault(timeoutMs);
   if (fault !== undefined) return refusal(400, fault);
@@ -115,7 +118,7 @@ async function remove(access: KvAccess, body: Body, clock: WallClock): Promise<A
   );
 }
 
-async function get(access: KvAccess, { key, timeoutMs = TIMEOUT_MS }: Body): Promise<Answer> {
+async function get(access: MapAccess, { key, timeoutMs = TIMEOUT_MS }: Body): Promise<Answer> {
   const fault = keyFault(key) ?? timeoutFault(timeoutMs);
   if (fault !== undefined) return refusal(400, fault);
   const text = key as string;
@@ -130,7 +133,7 @@ async function get(access: KvAccess, { key, timeoutMs = TIMEOUT_MS }: Body): Pro
 }
 
 /** Takes `{"prefix": TEXT, "after": TEXT, "entriesMax": NUMBER}`, all of them optional. */
-async function list(access: KvAccess, body: Body): Promise<Answer> {
+async function list(access: MapAccess, body: Body): Promise<Answer> {
   const { prefix = '', after, entriesMax = LISTED_MAX, timeoutMs = TIMEOUT_MS } = body;
   const fault =
     (typeof prefix === 'string' ? prefixFault(prefix) : 'the prefix has to be a text') ??
@@ -173,7 +176,7 @@ export type CallEnd =
 
 /** One call to the range of a key, and its end in words. */
 export function call(
-  access: KvAccess,
+  access: MapAccess,
   ask: number,
   key: Uint8Array,
   body: Uint8Array,

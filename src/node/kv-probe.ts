@@ -4,9 +4,8 @@ import { SERVICE, utf8 } from '../kv/keys.js';
 import { encodeDelete, encodeGet, mapKey, mapKeyFault } from '../kv/map/map-codec.js';
 import { ASK } from '../kv/route/client.js';
 import type { Finding } from './finding.js';
-import type { KvAccess } from './kv-access.js';
 import { kvFindings, type Probe } from './kv-doctor.js';
-import { call } from './kv-map-routes.js';
+import { call, type MapAccess } from './kv-map-routes.js';
 import type { KvSource } from './kv-routes.js';
 import { type RangeRow, rangesReport, serviceWords } from './kv-view.js';
 
@@ -42,7 +41,7 @@ export async function examineKv(
  * written it is a question instead: an empty twin of a key space has to stay known as empty, to go by itself.
  */
 async function probe(
-  access: KvAccess,
+  access: MapAccess,
   { id, start, pristine }: RangeRow,
   clock: Pick<Clock, 'monotonicMs' | 'wallMs'>,
 ): Promise<Probe> {

@@ -16,8 +16,7 @@ import { encodeSteering, RULES_KEY, rulesOf, type Steering } from '../kv/balance
 import type { RpcResult } from '../rpc/failure.js';
 import { type Answer, type Route, type Routes, refusal } from './admin-server.js';
 import { clean } from './finding.js';
-import type { KvAccess } from './kv-access.js';
-import { mapRoutes } from './kv-map-routes.js';
+import { type MapAccess, mapRoutes } from './kv-map-routes.js';
 import { keyOf, namedRange, namedStore, rangesReport, storeName, storesReport } from './kv-view.js';
 
 /** What the routes need of the storage of this node and its cluster (kv-relay.ts). */
@@ -26,7 +25,7 @@ export interface KvSource {
   /** Stores of this node. */
   readonly ownStores: readonly number[];
   /** For calls; undefined without a cluster. */
-  readonly access: KvAccess | undefined;
+  readonly access: MapAccess | undefined;
   steer(store: number, order: Uint8Array): Promise<RpcResult<Uint8Array>>;
   publish(changes: readonly Publication[]): void;
 }

@@ -50,7 +50,7 @@ class Operated implements KvSource {
 
   async steer(store: number, order: Uint8Array) {
     this.steered++;
-    if (this.mute.has(store)) return rpcFailure('timeout', 'no answer');
+    if (this.mute.has(store)) return rpcFailure('unavailable', 'no answer');
     const index = this.world.cluster.hosts.findIndex(host => host.store.id === store);
     const value = this.world.stewards[index]!.order(order);
     this.afterwards();
@@ -181,7 +181,7 @@ describe('orders', () => {
     kv.mute.add(leader);
     expect(await refusal('POST /kv/merge', { range })).toEqual([
       504,
-      expect.stringContaining('did not answer (timeout)'),
+      expect.stringContaining('did not answer (unavailable)'),
     ]);
     const { silent } = (await ask('GET /kv/balancers')).body as BalancersReport;
     expect(silent).toEqual([expect.stringMatching(/^apply-0@[abc]$/)]);

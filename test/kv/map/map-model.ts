@@ -21,6 +21,11 @@ export class OneRange {
   }
 
   mutate(command: Uint8Array): MapAnswer {
+    return decodeMapAnswer(this.tell(command));
+  }
+
+  /** As bytes. */
+  tell(command: Uint8Array): Uint8Array {
     const output = new ByteWriter(64);
     this.engine.write(
       writer => {
@@ -29,7 +34,7 @@ export class OneRange {
       },
       () => undefined,
     );
-    return decodeMapAnswer(output.copy());
+    return output.copy();
   }
 
   /** As bytes, which a listing reads itself. */

@@ -1,16 +1,21 @@
 /**
- * `npm run sim -- --suite kv --mutants`, or this file by itself: are the checkers and the faults of the suite `kv` sharp
- * enough to find a Raft that is wrong? Each mutation breaks one rule in a copy of the built program, and must be found
- * within so many seeds. Nothing in the product knows of it.
+ * `npm run sim -- --suite kv --mutants`, and `--suite ranges`: are the checkers and the faults of a suite sharp enough to
+ * find a Raft, or a store, that is wrong? Each mutation breaks one rule in a copy of the built program, and must be
+ * found within so many seeds. Nothing in the product knows of it.
  */
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { MUTATIONS, type Mutation } from './kv-mutations.js';
 import type * as Scenarios from './kv-scenarios.js';
+import type { Outcome } from './played.js';
+import { STORE_MUTATIONS } from './range-mutations.js';
+import type * as RangeScenarios from './range-scenarios.js';
 
 const BUILT = fileURLToPath(new URL('../..', import.meta.url));
 const COPIES = join(BUILT, 'mutants');
+/** Of `src/kv`: what stores are made of. */
+const FOLDERS = ['balance', 'raft', 'remote', 'replicated', 'route'];
 
 export interface Finding {
   readonly mutation: Mutation;
@@ -24,8 +29,13 @@ export interface Finding {
 function write(mutation: Mutation): string {
   const root = join(COPIES, mutation.name);
   rmSync(root, { recursive: true, force: true });
-  copyFolder(join(BUILT, 'src/kv/raft'), join(root, 'src/kv/raft'), () => true);
-  copyFolder(join(BUILT, 'test/sim'), join(root, 'test/sim'), name => name.startsWith('kv-'));
+  const prefix = mutation.isOfStores === true ? 'range-' : 'kv-';
+  copyFolder(join(BUILT, 'test/sim'), join(root, 'test/sim'), name => name.startsWith(prefix));
+  if (mutation.isOfStores === true) {
+    for (const name of ['.', ...FOLDERS])
+      copyFolder(join(BUILT, 'src/kv', name), join(root, 'src/kv', name), () => true);
+    copyFolder(join(BUILT, 'test/kv'), join(root, 'test/kv'), () => true);
+  } else copyFolder(join(BUILT, 'src/kv/raft'), join(root, 'src/kv/raft'), () => true);
   for (const name of readdirSync(join(BUILT, 'src')))
     if (name !== 'kv') symlinkSync(join(BUILT, 'src', name), join(root, 'src', name));
   for (const { file, from, to } of mutation.edits) {
@@ -52,18 +62,32 @@ function copyFolder(from: string, to: string, isCopied: (name: string) => boolea
 export async function hunt(mutation: Mutation, seedsMax: number): Promise<Finding> {
   const root = write(mutation);
   try {
-    const path = join(root, 'test/sim/kv-scenarios.js');
-    const { KV_SCENARIOS, playKv } = (await import(pathToFileURL(path).href)) as typeof Scenarios;
+    const play = await player(root, mutation);
+    const chaos = mutation.isOfStores === true ? 'range-chaos' : 'chaos';
     for (let seed = 1; seed <= seedsMax; seed += 1) {
-      const name = seed % 2 === 1 ? (mutation.scenario ?? 'chaos') : 'chaos';
-      const scenario = KV_SCENARIOS.find(one => one.name === name)!;
-      const { failure } = playKv(scenario, { seed });
+      const name = seed % 2 === 1 ? (mutation.scenario ?? chaos) : chaos;
+      const { failure } = play(name, seed);
       if (failure !== undefined) return { mutation, scenario: name, seed, failure };
     }
     return { mutation, scenario: undefined, seed: seedsMax, failure: '' };
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
+}
+
+/** Plays a scenario of the suite with the edits. */
+async function player(
+  root: string,
+  { isOfStores }: Mutation,
+): Promise<(name: string, seed: number) => Outcome> {
+  if (isOfStores === true) {
+    const url = pathToFileURL(join(root, 'test/sim/range-scenarios.js')).href;
+    const { RANGE_SCENARIOS, playRanges } = (await import(url)) as typeof RangeScenarios;
+    return (name, seed) => playRanges(RANGE_SCENARIOS.find(one => one.name === name)!, { seed });
+  }
+  const url = pathToFileURL(join(root, 'test/sim/kv-scenarios.js')).href;
+  const { KV_SCENARIOS, playKv } = (await import(url)) as typeof Scenarios;
+  return (name, seed) => playKv(KV_SCENARIOS.find(one => one.name === name)!, { seed });
 }
 
 /** The checker's name: the first words of what it says. */
@@ -77,8 +101,9 @@ function checkerOf(failure: string): string {
 }
 
 /** Prints the table; gives how many were not found. */
-export async function huntAll(seedsMax: number, names: readonly string[]): Promise<number> {
-  const chosen = MUTATIONS.filter(({ name }) => names.length === 0 || names.includes(name));
+export async function huntAll(suite: string, seedsMax: number, names: readonly string[]): Promise<number> {
+  const all = suite === 'ranges' ? STORE_MUTATIONS : MUTATIONS;
+  const chosen = all.filter(({ name }) => names.length === 0 || names.includes(name));
   let missed = 0;
   process.stdout.write('| variant | what it does | caught by | in | at seed |\n|---|---|---|---|---|\n');
   for (const mutation of chosen) {

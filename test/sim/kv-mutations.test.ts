@@ -4,12 +4,16 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { MUTATIONS } from './kv-mutations.js';
 import { KV_SCENARIOS } from './kv-scenarios.js';
+import { STORE_MUTATIONS } from './range-mutations.js';
+import { RANGE_SCENARIOS } from './range-scenarios.js';
+
+const SCENARIOS = [...KV_SCENARIOS, ...RANGE_SCENARIOS];
 
 /** `npm run sim -- --suite kv --mutants` plays them. Here it is made sure that they still change what they mean to. */
-describe('variants of Raft that break a rule', () => {
-  for (const { name, about, scenario, edits } of MUTATIONS) {
+describe('variants of Raft and of stores that break a rule', () => {
+  for (const { name, about, scenario, edits } of [...MUTATIONS, ...STORE_MUTATIONS]) {
     it(`${name}: ${about}`, () => {
-      expect(scenario === undefined || KV_SCENARIOS.some(one => one.name === scenario)).toBe(true);
+      expect(scenario === undefined || SCENARIOS.some(one => one.name === scenario)).toBe(true);
       for (const { file, from } of edits) {
         const text = readFileSync(new URL(`../../${file}.ts`, import.meta.url), 'utf8');
         // The compiler leaves out the marks that something is there.

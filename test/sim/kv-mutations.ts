@@ -10,8 +10,10 @@ export interface Edit {
 export interface Mutation {
   readonly name: string;
   readonly about: string;
-  /** Where it is looked for first; `chaos` otherwise. */
+  /** Where it is looked for first; `chaos` otherwise, or `range-chaos` of the suite ranges. */
   readonly scenario?: string;
+  /** Played by whole stores; otherwise by groups of the suite kv. */
+  readonly isOfStores?: true;
   readonly edits: readonly Edit[];
 }
 

@@ -149,8 +149,12 @@ function isInside({ start, end }: Boundary, key: Uint8Array): boolean {
 
 // -- The operator --------------------------------------------------------------------------------------------
 
-/** Whatever range nobody leads goes on at the living store that has the most of it; as an operator reads it off. */
-export function recoverAll(world: RangeWorld): void {
+/**
+ * Whatever range nobody leads goes on at the living store that has the most of it; as an operator reads it off. Gives the
+ * stores that were asked.
+ */
+export function recoverAll(world: RangeWorld): ReadonlySet<RangeStoreNode> {
+  const asked = new Set<RangeStoreNode>();
   const living = world.stores.filter(({ node }) => node.isResponsive);
   const held = living.flatMap(store => store.replicas.map(replica => ({ store, replica })));
   const led = held.filter(({ replica }) => replica.isLeader);
@@ -169,8 +173,10 @@ export function recoverAll(world: RangeWorld): void {
     const answer = decodeAnswer(store.steward.order(encodeOrder({ kind: 'recover', range, forced: false })));
     const words = answer?.kind === 'refused' ? `refused: ${answer.why}` : answer?.kind;
     world.note(store.node.label, `is asked to recover range ${range.toString(36)}: ${words}`);
+    asked.add(store);
     store.node.settle();
   }
+  return asked;
 }
 
 function isAhead(one: Replica, other: Replica): boolean {

@@ -225,6 +225,16 @@ export const RANGE_SCENARIOS: readonly RangeScenario[] = [
   },
 ];
 
+/** In the midst of what it was asked. */
+function crashSoon(world: RangeWorld, store: RangeStoreNode): void {
+  world.time.after(world.random.between(0, 1) ** 2 * 100, () => {
+    store.crash();
+    world.time.after(world.random.between(1, 1000), () => {
+      if (!store.node.isUp) store.start();
+    });
+  });
+}
+
 /** When most is lost, and until when nothing else goes wrong. */
 const DISASTERS_MS: readonly number[] = [100_000, 300_000];
 const DISASTER_MS = 140_000;
@@ -244,7 +254,10 @@ function disaster(world: RangeWorld, atMs: number): void {
     for (const store of world.stores) if (!lost.includes(store) && !store.node.isUp) store.start();
     const areEmpty = random.chance(0.3);
     if (areEmpty) for (const store of lost) store.replaceDisk();
-    for (let ms = NOTICED_MS; ms < 60_000; ms += 2000) time.after(ms, () => recoverAll(world));
+    for (let ms = NOTICED_MS; ms < 60_000; ms += 2000)
+      time.after(ms, () => {
+        for (const survivor of recoverAll(world)) if (random.chance(0.3)) crashSoon(world, survivor);
+      });
     let backMs = random.between(65_000, 75_000);
     const isTogether = random.chance(0.5);
     for (const store of lost) {

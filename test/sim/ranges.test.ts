@@ -21,6 +21,8 @@ const PLAYED: Readonly<Record<string, number>> = {
   housekeeping: 2,
   'range-birth': 2,
   'range-crashes': 3,
+  'range-full': 3,
+  'range-recovery': 3,
   'range-parts': 3,
   'range-chaos': 3,
 };

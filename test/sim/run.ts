@@ -138,7 +138,7 @@ Examples:
   npm run sim -- --scenario chaos --hosts 20 --seeds 1000  a thousand of one kind
   npm run sim -- --suite kv --for 8h                       what to leave running overnight: new seeds until then
   npm run sim -- --scenario halves --seed 7 --trace        every packet of one run (much text)
-  npm run sim -- --suite kv --mutants                      are the checkers of the suite kv sharp? (minutes)
+  npm run sim -- --suite kv --mutants                      are the checkers of the suite kv sharp? (minutes; also of ranges)
   npm run sim -- --table                                   the table of the README (an hour; with --hosts 100 half a minute)
 
 Exit code: 0 when everything held, 1 when something did not, 2 for a mistake in the command line.`;
@@ -179,7 +179,7 @@ function parse(): Options {
     .option('--thorough', 'as many repetitions within a scenario as the table has')
     .option(
       '--mutants [names...]',
-      'plays the suite kv on variants of Raft that break one rule each, up to --seeds (200) times, and tells which failed where',
+      'plays the suite kv on variants of Raft, or the suite ranges on variants of stores, that break one rule each, up to --seeds (200) times, and tells which failed where',
     )
     .option('--codec', 'every packet goes through the real codec, at any size (small clusters do so anyway)')
     .option('--no-codec', 'packets travel as objects, at any size')
@@ -347,6 +347,6 @@ if (options.mutants === undefined) {
   process.exitCode = failures === 0 ? 0 : 1;
 } else {
   const seeds = options.seeds === 1 ? MUTANT_SEEDS : options.seeds;
-  const missed = await huntAll(seeds, options.mutants === true ? [] : options.mutants);
+  const missed = await huntAll(options.suite, seeds, options.mutants === true ? [] : options.mutants);
   process.exitCode = missed === 0 ? 0 : 1;
 }

@@ -145,6 +145,23 @@ describe('replica-count', () => {
     expect(range.members.map(({ store }) => store)).toEqual([1, 2, 4]);
   });
 
+  it('leaves a range that is changing to that, but for newcomers whose store is lost before they come', () => {
+    const model = new Model(4);
+    const range = model.addRange('a', 'b', [1, 2, 3]);
+    const changing = () => {
+      const sight = model.sight(1);
+      const stores = sight.landscape.stores.map(store => ({
+        ...store,
+        replicas: store.replicas.map(replica => ({ ...replica, changing: true })),
+      }));
+      return replicaCount.decide({ ...sight, landscape: { stores }, rules: { ...sight.rules, voters: 1 } });
+    };
+    expect(changing()).toEqual({ kind: 'content' });
+    model.kill(3);
+    model.nowMs += DEFAULT_RULES.replaceAfterMs;
+    expect(changing()).toMatchObject({ kind: 'change', range: range.id, voters: [1] });
+  });
+
   it('does not replace a store that is gone for a short time', () => {
     const model = new Model(4);
     model.addRange('a', 'b', [1, 2, 3]);

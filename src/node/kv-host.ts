@@ -30,6 +30,8 @@ export interface KvHostOptions {
   publish(changes: readonly Publication[]): void;
   /** The store is `pending`: have it take a turn, soon and not from within this call. */
   turnSoon(): void;
+  /** What a timer's work has thrown: a broken invariant, or storage that cannot be trusted. The host is closed. */
+  failed(error: unknown): void;
 }
 
 const STEWARD_MS = 1_000;
@@ -185,11 +187,22 @@ export class KvHost implements Closable, StoreHandler {
 
   private tickSoon(): void {
     if (this.isClosed || !this.store.needsTicks) return;
-    this.ticker = setTimeout(() => {
+    this.ticker = this.later(this.store.timing.tickMs, () => {
       this.ticker = undefined;
       this.store.tick();
       this.wake();
-    }, this.store.timing.tickMs);
+    });
+  }
+
+  private later(waitMs: number, work: () => void): NodeJS.Timeout {
+    return setTimeout(() => {
+      try {
+        work();
+      } catch (error) {
+        this.close();
+        this.options.failed(error);
+      }
+    }, waitMs);
   }
 
   private careSoon(waitMs: number): void {
@@ -199,7 +212,7 @@ export class KvHost implements Closable, StoreHandler {
     if (dueMs >= this.stewardDueMs) return;
     this.stewardDueMs = dueMs;
     clearTimeout(this.stewardTimer);
-    this.stewardTimer = setTimeout(() => this.care(this.hosts!), dueMs - nowMs);
+    this.stewardTimer = this.later(dueMs - nowMs, () => this.care(this.hosts!));
   }
 
   private care(hosts: ReadonlySet<HostId>): void {

@@ -257,6 +257,7 @@ class StoreWorker {
       ...{ name: `${role}-${index}@${config.node.name}`, cores: 1, services: services.map(wholeService) },
       isSole: range => store.ranges.isSole(range),
       turnSoon: () => this.loop.schedule(),
+      failed: error => this.fail(error),
     });
     kv.open(host, services);
   }

@@ -37,7 +37,17 @@ export class KvDirect {
     const send = (store: number, frame: Uint8Array) => links.send(store, frame);
     this.store = new RaftStore({ engine, env, sink: desk, send, coprocessors });
     const turnSoon = () => this.turnSoon();
-    this.host = new KvHost({ store: this.store, desk, env, name, cores: 1, services, publish, turnSoon });
+    this.host = new KvHost({
+      store: this.store,
+      desk,
+      env,
+      name,
+      cores: 1,
+      services,
+      publish,
+      turnSoon,
+      failed,
+    });
     rpc.serve(kvService, storeHandlers(this.host, queueMicrotask), { id: serverIdOf(this.store.id) });
   }
 

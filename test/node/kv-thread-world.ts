@@ -58,6 +58,7 @@ export class ThreadNode {
   readonly published = new Map<string, Buffer | undefined>();
   /** Frames for other stores, by their number. */
   readonly frames: { readonly to: number; readonly bytes: Buffer }[] = [];
+  readonly failures: unknown[] = [];
   storeId = 0;
   /** Its services, as main was told. */
   services: readonly number[] | undefined;
@@ -112,6 +113,7 @@ export class ThreadNode {
       isSole: id => this.store.ranges.isSole(id),
       publish: this.kv.publish,
       turnSoon: () => this.want(),
+      failed: error => this.failures.push(error),
     });
     this.kv.open(this.host, takes);
     this.pump();

@@ -74,6 +74,18 @@ describe('a store thread by itself', () => {
     expect(node.wanted).toBe(before);
   });
 
+  it('says what its timers’ work has thrown, once, and does nothing any more', () => {
+    const one = world(1, { services: [] });
+    const [node] = one.nodes as [ThreadNode];
+    node.retain.range.coprocessor.hints = () => {
+      throw new Error('on purpose');
+    };
+    one.meet();
+    one.run(5000);
+    expect(node.failures).toEqual([new Error('on purpose')]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   it('answers orders', () => {
     const one = world(1);
     const [node] = one.nodes as [ThreadNode];

@@ -63,7 +63,7 @@ const BY_FILTER: Grouping = key => key.indexOf('\0', BY_TENANT(key)) + 1;
 export class DistCoprocessor implements Coprocessor {
   private tables = new Map<string, RouteTable>();
   private widths = new Widths();
-  private readonly sample = new KeySample(SERVICE.DIST, [BY_TENANT, BY_FILTER]);
+  private readonly sample = new KeySample([BY_TENANT, BY_FILTER]);
   /** Of keys and values. */
   private bytes = 0;
   /** Routes of the largest match in this window, and in the one before. */
@@ -157,7 +157,7 @@ export class DistCoprocessor implements Coprocessor {
 
   private count(key: Uint8Array): void {
     this.bytes += key.length + VALUE_BYTES;
-    this.sample.put(key, VALUE_BYTES);
+    this.sample.put(key, key.length + VALUE_BYTES);
   }
 
   private discount(key: Uint8Array): void {

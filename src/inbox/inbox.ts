@@ -3,8 +3,6 @@ import type { ByteReader, ByteWriter } from '../base/bytes.js';
 import { STATUS } from '../contract/contract.js';
 import { readSubscription } from '../contract/inbox.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import { BY_TENANT, KeySample } from '../kv/key-sample.js';
-import { SERVICE } from '../kv/keys.js';
 import { type Boundary, type Coprocessor, type Division, NO_HINTS, type RangeHints } from '../kv/range.js';
 import { type InboxLimits, Queue } from './queue.js';
 import type { Session } from './session.js';
@@ -84,7 +82,6 @@ export class InboxCoprocessor implements Coprocessor {
   readonly sessions: Sessions;
   private readonly life: SessionLife;
   private readonly queue: Queue;
-  private readonly sample = new KeySample(SERVICE.INBOX, [BY_TENANT]);
 
   constructor(rangeId: number, limits: InboxLimits) {
     this.sessions = new Sessions(rangeId);
@@ -92,8 +89,7 @@ export class InboxCoprocessor implements Coprocessor {
     this.queue = new Queue(this.sessions, limits);
   }
 
-  mutate(input: ByteReader, target: KvWriter, output: ByteWriter): void {
-    const writer = this.sample.through(target);
+  mutate(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
     switch (input.u8()) {
       case INBOX_COMMAND.INSERT:
         this.queue.insert(input, writer, output);
@@ -206,12 +202,11 @@ export class InboxCoprocessor implements Coprocessor {
   }
 
   finish(writer: KvWriter): void {
-    this.sessions.finish(this.sample.through(writer));
+    this.sessions.finish(writer);
   }
 
   reset(boundary: Boundary, reader: KvReader): void {
     this.sessions.reset(boundary, reader);
-    this.sample.reset(boundary);
   }
 
   divide({ child }: Division, writer: KvWriter): void {
@@ -222,9 +217,9 @@ export class InboxCoprocessor implements Coprocessor {
     this.sessions.absorb(absorbed, writer);
   }
 
-  /** The bytes are estimated. */
+  /** The bytes are estimated, and are those of sessions and queues. */
   hints(reader: KvReader): RangeHints {
-    const hints = this.sample.hints(reader);
+    const hints = this.sessions.sample.hints(reader);
     return this.sessions.canDivide ? hints : { ...hints, splitKey: NO_HINTS.splitKey };
   }
 }

@@ -195,9 +195,8 @@ export class SessionLife {
       this.unscheduleWill(session, writer);
       this.scheduleWill(session, nowMs, writer);
     }
-    writer.remove(this.sessions.keys.session(tenant, session.clientId));
     writer.remove(this.sessions.keys.ofInstance(tenant, KIND.INSTANCE, instance));
-    this.sessions.cache.drop(session);
+    this.sessions.remove(session, writer);
     this.absorbChanges(session, writer);
     const mayHaveRoutes = this.sessions.hasSubscriptions(session, writer);
     if (mayHaveRoutes)

@@ -1,4 +1,5 @@
 import type { ByteReader, ByteWriter } from '../base/bytes.js';
+import { kindAt } from '../kv/keys.js';
 
 /** A persistent session as its range holds it. All times are wall-clock milliseconds. */
 export class Session {
@@ -20,10 +21,18 @@ export class Session {
   queueBytes = 0;
   /** Its record is to be written at the end of the transaction. */
   dirty = false;
+  /** Of its key, as samples go by it; -1 while nobody has asked for it. */
+  hash = -1;
 
   constructor(tenant: string, clientId: string) {
     this.tenant = tenant;
     this.clientId = clientId;
+  }
+
+  /** Bytes of it and its queue in the range. `key`: its own. */
+  heldBytes(key: Uint8Array): number {
+    const queuedKeyBytes = kindAt(key) + QUEUED_REST_BYTES;
+    return key.length + RECORD_BYTES + this.queueBytes + this.queueMessages * queuedKeyBytes;
   }
 
   /** When it expires; -1 while it does not. */
@@ -62,6 +71,10 @@ export class Session {
 }
 
 const NEVER_EXPIRES = 0xffff_ffff;
+/** What `write` writes. */
+const RECORD_BYTES = 61;
+/** Of the key of a queued message: kind, instance, kind, number. */
+const QUEUED_REST_BYTES = 1 + 7 + 1 + 7;
 
 const ATTACHED = 1;
 const HAS_WILL = 2;

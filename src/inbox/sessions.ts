@@ -2,7 +2,8 @@ import { type ByteReader, ByteWriter, ByteReader as Reader } from '../base/bytes
 import type { Subscription } from '../contract/inbox.js';
 import { DueIndex } from '../kv/due-index.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import { copyOf, firstKey, localKey, prefixEnd, rawText, SERVICE, utf8 } from '../kv/keys.js';
+import { BY_TENANT, hashOf, KeySample, type Reading } from '../kv/key-sample.js';
+import { copyOf, firstKey, kindAt, localKey, prefixEnd, rawText, SERVICE, utf8 } from '../kv/keys.js';
 import { type Boundary, wholeService } from '../kv/range.js';
 import { DATA, InboxKeys, KIND } from './inbox-keys.js';
 import { InstanceNumbers } from './instance-numbers.js';
@@ -10,6 +11,23 @@ import { Session } from './session.js';
 import { SessionCache } from './session-cache.js';
 
 const KIND_NUMBERS = 0x6e;
+
+/** A session stands for its queue as well. Other entries are passed by, a tenant's queues at once. */
+const SESSIONS: Reading = {
+  sizeOf(key, value) {
+    return key[kindAt(key)] === KIND.SESSION ? READ.read(VALUE.over(value)).heldBytes(key) : -1;
+  },
+  next(key) {
+    const at = kindAt(key);
+    const isAhead = key[at]! < KIND.SESSION;
+    const next = copyOf(key, 0, isAhead ? at + 1 : at);
+    // The sessions of the tenant, or the first tenant behind it.
+    next[next.length - 1] = isAhead ? KIND.SESSION : 1;
+    return next;
+  },
+};
+const READ = new Session('', '');
+const VALUE = new Reader();
 
 /** What tells one life of a session from all others. */
 interface Life {
@@ -22,6 +40,7 @@ export class Sessions {
   private readonly rangeId: number;
   readonly keys = new InboxKeys();
   readonly cache = new SessionCache();
+  readonly sample = new KeySample([BY_TENANT], SESSIONS);
   readonly expiry = new DueIndex(SERVICE.INBOX, KIND.EXPIRY);
   readonly wills = new DueIndex(SERVICE.INBOX, KIND.WILL_DUE);
   readonly garbage = new DueIndex(SERVICE.INBOX, KIND.GARBAGE);
@@ -159,6 +178,14 @@ export class Sessions {
     return session;
   }
 
+  /** Removes its record; the rest of its entries stay. */
+  remove(session: Session, writer: KvWriter): void {
+    const key = this.keys.session(session.tenant, session.clientId);
+    this.sample.remove(key);
+    writer.remove(key);
+    this.cache.drop(session);
+  }
+
   /** Writes what changed. */
   finish(writer: KvWriter): void {
     for (const session of this.cache.dirty) {
@@ -166,7 +193,10 @@ export class Sessions {
       if (this.cache.isDropped(session)) continue;
       this.value.reset();
       session.write(this.value);
-      writer.put(this.keys.session(session.tenant, session.clientId), this.value.view());
+      const key = this.keys.session(session.tenant, session.clientId);
+      if (session.hash < 0) session.hash = hashOf(key);
+      if (this.sample.takes(session.hash)) this.sample.put(key, session.heldBytes(key));
+      writer.put(key, this.value.view());
     }
     this.cache.dirty.length = 0;
     this.cache.trim();
@@ -178,6 +208,7 @@ export class Sessions {
   reset(boundary: Boundary, reader: KvReader): void {
     this.boundary = boundary;
     for (const index of [this.expiry, this.wills, this.garbage]) index.reset(boundary);
+    this.sample.reset(boundary);
     this.cache.clear();
     this.numbersDirty = false;
     this.numbers = this.readNumbers(this.rangeId, reader);

@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.js';
-import type { EntryVisitor, KvReader, KvWriter } from './engine.js';
+import type { KvReader } from './engine.js';
 import { copyOf, latin1 } from './keys.js';
 import { type Boundary, NO_HINTS, type RangeHints } from './range.js';
 
@@ -11,6 +11,16 @@ export const BY_KEY: Grouping = key => key.length;
 /** All that a tenant has: service, tenant and terminator. */
 export const BY_TENANT: Grouping = key => key.indexOf('\0') + 1;
 
+/** Which entries are sampled, by what is read of them. Must say of each what {@link KeySample.put} was told of it. */
+export interface Reading {
+  /** Bytes that the entry stands for, its own or more; -1 if it is not sampled. */
+  sizeOf(key: Uint8Array, value: Uint8Array): number;
+  /** A key above, from which on the next one can be that is; asked of one that is not. */
+  next?(key: Uint8Array): Uint8Array;
+}
+
+const EVERY_ENTRY: Reading = { sizeOf: (key, value) => key.length + value.length };
+
 const SAMPLE_KEYS_MAX = 256;
 /** With fewer, though there are more in the range, the sample is made anew with twice as many. */
 const SAMPLE_KEYS_MIN = 64;
@@ -19,6 +29,8 @@ const SAMPLED_KEY_BYTES_MAX = 1024;
 /** One call walks so far after a reset. */
 const WALK_ENTRIES = 512;
 const WALK_BYTES = 256 * 1024;
+/** What a seek costs, in entries. */
+const SEEK_ENTRIES = 8;
 /** A division in which one side has a smaller share than this is none. */
 const SHARE_MIN = 1 / 8;
 /** With this share on both sides a coarser grouping is good enough. */
@@ -37,14 +49,13 @@ const ALL_HASHES = 2 ** 32;
  * are likely to be missed. Until all has been walked over there is no key, and the bytes are what was seen so far: a
  * million entries take half an hour at a call a second, of which each is a millisecond of the store's thread.
  *
- * Cost: a hash of the key for each write, 15 ns for 40 bytes, and nothing else for all but the few keys that are in it.
- * Not replicated; replicas need not agree.
+ * Cost: a hash of the key for each write, 50 ns for 40 bytes, or nothing but a comparison where whoever writes keeps that,
+ * for all but the few keys that are in it. Not replicated; replicas need not agree.
  */
 export class KeySample {
   private readonly groupings: readonly Grouping[];
-  private readonly service: number;
-  private readonly tracked: TrackedWriter;
-  /** Bytes of key and value by key, as Latin-1, which orders as bytes do. */
+  private readonly reading: Reading;
+  /** Bytes by key, as Latin-1, which orders as bytes do. */
   private readonly sizes = new Map<string, number>();
   private bytes = 0;
   private limit = ALL_HASHES;
@@ -54,12 +65,11 @@ export class KeySample {
   private isChanged = false;
   private last: RangeHints = NO_HINTS;
 
-  /** `service`: whose keys; others pass unseen. `groupings`: coarse ones first, of which the first that is good is taken. */
-  constructor(service: number, groupings: readonly Grouping[]) {
+  /** `groupings`: coarse ones first, of which the first that is good is taken. */
+  constructor(groupings: readonly Grouping[], reading: Reading = EVERY_ENTRY) {
     assert(groupings.length > 0, 'a range is divided where a group of keys begins');
-    this.service = service;
     this.groupings = groupings;
-    this.tracked = new TrackedWriter(this);
+    this.reading = reading;
   }
 
   /** Begins anew. `isFilled`: whoever has the range will put all that lies there, so there is nothing to walk over. */
@@ -72,26 +82,25 @@ export class KeySample {
     this.isChanged = true;
   }
 
-  /** The writer, with what is written through it seen here. Valid until the next call. */
-  through(writer: KvWriter): KvWriter {
-    this.tracked.target = writer;
-    return this.tracked;
+  /** Whether a key with this {@link hashOf} is one of those in the sample: of others it need not be told. */
+  takes(hash: number): boolean {
+    return hash < this.limit;
   }
 
-  put(key: Uint8Array, valueBytes: number): void {
-    if (key[0] !== this.service || key.length > SAMPLED_KEY_BYTES_MAX || hashOf(key) >= this.limit) return;
+  /** The entry is there and stands for `bytes`, its own or more. */
+  put(key: Uint8Array, bytes: number): void {
+    if (!this.takes(hashOf(key)) || key.length > SAMPLED_KEY_BYTES_MAX) return;
     const name = latin1(key);
-    const size = key.length + valueBytes;
     const former = this.sizes.get(name) ?? 0;
-    if (former === size) return;
-    this.sizes.set(name, size);
-    this.bytes += size - former;
+    if (former === bytes) return;
+    this.sizes.set(name, bytes);
+    this.bytes += bytes - former;
     this.isChanged = true;
     if (this.sizes.size > SAMPLE_KEYS_MAX) this.thin();
   }
 
   remove(key: Uint8Array): void {
-    if (key[0] !== this.service || hashOf(key) >= this.limit) return;
+    if (!this.takes(hashOf(key))) return;
     const name = latin1(key);
     this.bytes -= this.sizes.get(name) ?? 0;
     if (this.sizes.delete(name)) this.isChanged = true;
@@ -101,7 +110,7 @@ export class KeySample {
     while (this.sizes.size > SAMPLE_KEYS_MAX) {
       this.limit /= 2;
       for (const [name, size] of this.sizes) {
-        if (hashOf(Buffer.from(name, 'latin1')) < this.limit) continue;
+        if (this.takes(hashOf(Buffer.from(name, 'latin1')))) continue;
         this.sizes.delete(name);
         this.bytes -= size;
       }
@@ -127,19 +136,25 @@ export class KeySample {
   }
 
   private walk(reader: KvReader, from: Uint8Array): void {
+    const { reading } = this;
     let entries = WALK_ENTRIES;
     let bytes = WALK_BYTES;
-    this.cursor = undefined;
-    reader.scan(from, this.boundary.end, (key, value) => {
-      if (entries-- <= 0 || bytes <= 0) {
-        this.cursor = copyOf(key);
-        return false;
-      }
-      bytes -= key.length + value.length;
-      this.put(key, value.length);
-      return true;
-    });
-    if (this.cursor === undefined) this.isChanged = true;
+    let next: Uint8Array | undefined = from;
+    while (next !== undefined && entries > 0 && bytes > 0) {
+      const start: Uint8Array = next;
+      next = undefined;
+      entries -= SEEK_ENTRIES;
+      reader.scan(start, this.boundary.end, (key, value) => {
+        const size = reading.sizeOf(key, value);
+        if (entries-- <= 0 || bytes <= 0) next = copyOf(key);
+        else if (size >= 0) this.put(key, size);
+        else next = reading.next?.(key);
+        bytes -= key.length + value.length;
+        return next === undefined;
+      });
+    }
+    this.cursor = next;
+    if (next === undefined) this.isChanged = true;
   }
 
   private splitKey(): Uint8Array {
@@ -180,35 +195,8 @@ interface Cut {
 
 const NOWHERE: Cut = { key: '', share: 0 };
 
-class TrackedWriter implements KvWriter {
-  private readonly sample: KeySample;
-  target!: KvWriter;
-
-  constructor(sample: KeySample) {
-    this.sample = sample;
-  }
-
-  get(key: Uint8Array): Uint8Array | undefined {
-    return this.target.get(key);
-  }
-
-  scan(start: Uint8Array, end: Uint8Array, visit: EntryVisitor, reverse?: boolean): void {
-    this.target.scan(start, end, visit, reverse);
-  }
-
-  put(key: Uint8Array, value: Uint8Array): void {
-    this.sample.put(key, value.length);
-    this.target.put(key, value);
-  }
-
-  remove(key: Uint8Array): void {
-    this.sample.remove(key);
-    this.target.remove(key);
-  }
-}
-
 /** 32 bits, four bytes of the key at a time. Nothing that is stored depends on it. */
-function hashOf(key: Uint8Array): number {
+export function hashOf(key: Uint8Array): number {
   const { length } = key;
   let hash = length;
   let at = 0;

@@ -6,7 +6,7 @@ import { STATUS } from '../contract/contract.js';
 import { Message, readMessage, remainingSeconds } from '../contract/message.js';
 import { DueIndex } from '../kv/due-index.js';
 import type { KvReader, KvWriter } from '../kv/engine.js';
-import { BY_TENANT, KeySample } from '../kv/key-sample.js';
+import { BY_TENANT, KeySample, type Reading } from '../kv/key-sample.js';
 import { copyOf, kindAt, localKey, prefixEnd, SERVICE, tenantKey } from '../kv/keys.js';
 import type { Boundary, Coprocessor, Division, RangeHints } from '../kv/range.js';
 import { FilterWalk, topicKey } from './topic-key.js';
@@ -68,12 +68,17 @@ const TAKE_VISITS = 1;
 /** Entries stepped over before a seek is cheaper. */
 const STEPS_MAX = 6;
 
+/** What is due lies with its tenant, and is little. */
+const TOPICS: Reading = {
+  sizeOf: (key, value) => (key[kindAt(key)] === KIND_TOPIC ? key.length + value.length : -1),
+};
+
 export class RetainCoprocessor implements Coprocessor {
   private readonly rangeId: number;
   private readonly limits: RetainLimits;
   private readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly dueIndex = new DueIndex(SERVICE.RETAIN, KIND_DUE);
-  private readonly sample = new KeySample(SERVICE.RETAIN, [BY_TENANT]);
+  private readonly sample = new KeySample([BY_TENANT], TOPICS);
   messages = 0;
   bytes = 0;
   private countsDirty = false;
@@ -90,14 +95,13 @@ export class RetainCoprocessor implements Coprocessor {
   }
 
   mutate(input: ByteReader, writer: KvWriter, output: ByteWriter): void {
-    const seen = this.sample.through(writer);
     if (input.u8() === RETAIN_COMMAND.SET) {
       const tenant = input.text();
       input.u53();
-      output.u8(this.set(tenant, input, seen));
+      output.u8(this.set(tenant, input, writer));
       return;
     }
-    for (let left = input.u32(); left > 0; left--) this.expire(input.text(), input.blob(), seen);
+    for (let left = input.u32(); left > 0; left--) this.expire(input.text(), input.blob(), writer);
   }
 
   private set(tenant: string, input: ByteReader, writer: KvWriter): number {
@@ -110,6 +114,7 @@ export class RetainCoprocessor implements Coprocessor {
     if (message.payload.length === 0) {
       if (former === undefined) return STATUS.OK;
       const due = this.dueOf(former);
+      this.sample.remove(key);
       writer.remove(key);
       if (due >= 0) writer.remove(this.dueKey(tenant, due, message.topic));
       this.count(-1, -formerBytes);
@@ -123,6 +128,7 @@ export class RetainCoprocessor implements Coprocessor {
     const formerDue = former === undefined ? -1 : this.dueOf(former);
     const due = dueOf(message);
     this.value.reset().raw(input.bytes, messageAt, input.position);
+    this.sample.put(key, newBytes);
     writer.put(key, this.value.view());
     if (formerDue >= 0 && formerDue !== due) writer.remove(this.dueKey(tenant, formerDue, message.topic));
     if (due >= 0 && formerDue !== due) writer.put(this.dueKey(tenant, due, message.topic), NOTHING);
@@ -144,7 +150,9 @@ export class RetainCoprocessor implements Coprocessor {
     const topic = copyOf(kept, prefix + 7);
     const due = this.dueOf(value);
     if (due < 0 || !sameBytes(this.dueKey(tenant, due, topic), kept)) return;
-    writer.remove(tenantKey(this.key, SERVICE.RETAIN, tenant, KIND_TOPIC).raw(topic).view());
+    const gone = tenantKey(this.key, SERVICE.RETAIN, tenant, KIND_TOPIC).raw(topic).view();
+    this.sample.remove(gone);
+    writer.remove(gone);
     this.count(-1, -bytes);
   }
 

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ByteWriter } from '../../src/base/bytes.js';
 import { DueIndex } from '../../src/kv/due-index.js';
-import { BY_KEY, BY_TENANT, type Grouping, KeySample } from '../../src/kv/key-sample.js';
+import { BY_KEY, BY_TENANT, type Grouping, KeySample, type Reading } from '../../src/kv/key-sample.js';
 import { SERVICE, tenantKey } from '../../src/kv/keys.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { type Boundary, type RangeHints, wholeService } from '../../src/kv/range.js';
@@ -18,28 +18,32 @@ class Sampled {
   readonly engine = new MemoryEngine();
   readonly sample: KeySample;
 
-  constructor(groupings: readonly Grouping[] = [BY_KEY], boundary: Boundary = WHOLE) {
-    this.sample = new KeySample(SERVICE.MAP, groupings);
+  constructor(groupings: readonly Grouping[] = [BY_KEY], boundary: Boundary = WHOLE, reading?: Reading) {
+    this.sample = new KeySample(groupings, reading);
     this.sample.reset(boundary);
   }
 
   put(entries: Iterable<readonly [string, number]>): void {
     this.change(writer => {
-      for (const [key, bytes] of entries) writer.put(keyOf(key), new Uint8Array(bytes));
+      for (const [name, bytes] of entries) {
+        const key = keyOf(name);
+        this.sample.put(key, key.length + bytes);
+        writer.put(key, new Uint8Array(bytes));
+      }
     });
   }
 
   remove(keys: Iterable<string>): void {
     this.change(writer => {
-      for (const key of keys) writer.remove(keyOf(key));
+      for (const key of keys) {
+        this.sample.remove(keyOf(key));
+        writer.remove(keyOf(key));
+      }
     });
   }
 
   private change(work: Parameters<MemoryEngine['write']>[0]): void {
-    this.engine.write(
-      writer => work(this.sample.through(writer)),
-      () => undefined,
-    );
+    this.engine.write(work, () => undefined);
   }
 
   hints(): RangeHints {
@@ -159,14 +163,26 @@ describe('a sample of keys', () => {
     expect(upper.settled().splitKey.length).toBe(0);
   });
 
-  it('leaves out keys of others, and such as are too long', () => {
+  it('leaves out keys that are too long', () => {
     const sampled = new Sampled();
     sampled.put([['a'.repeat(5000), 1]]);
-    sampled.engine.write(
-      writer => sampled.sample.through(writer).put(Buffer.from('Lm'), new Uint8Array(3)),
-      () => undefined,
-    );
     expect(sampled.settled().bytes).toBe(0);
+  });
+
+  it('walks over the entries that are read, and by those between them', () => {
+    const sampled = new Sampled([BY_KEY], WHOLE, {
+      sizeOf: (key, value) => (key[1] === 0x62 ? key.length + value.length : -1),
+      next: key => keyOf(key[1]! < 0x62 ? 'b' : 'd'),
+    });
+    sampled.put([...numbered(3000, 'a/'), ...numbered(30, 'c/')]);
+    sampled.sample.reset(WHOLE);
+    expect(sampled.settled()).toMatchObject({ bytes: 0, splitKey: new Uint8Array(0) });
+    const few = numbered(10, 'b/');
+    sampled.put(few);
+    sampled.sample.reset(WHOLE);
+    // Once to the first that is read, and from the last to the end.
+    const { bytes, splitKey } = sampled.hints();
+    expect([bytes, Buffer.from(splitKey).toString()]).toEqual([10 * 35, 'mb/000005/state']);
   });
 });
 

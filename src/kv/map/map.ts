@@ -69,7 +69,7 @@ interface Book {
 export class MapCoprocessor implements Coprocessor {
   private readonly rangeId: number;
   private readonly limits: MapLimits;
-  private readonly sample = new KeySample(SERVICE.MAP, [BY_KEY]);
+  private readonly sample = new KeySample([BY_KEY]);
   private boundary: Boundary = { start: NOTHING, end: NOTHING };
   private book: Book;
   private isDirty = false;
@@ -141,7 +141,7 @@ export class MapCoprocessor implements Coprocessor {
     book.entries += former === undefined ? 1 : 0;
     book.bytes += growth;
     this.isDirty = true;
-    this.sample.put(key, stored.length);
+    this.sample.put(key, key.length + stored.length);
     writer.put(key, stored);
     beginAnswer(answer, MAP_STATUS.PUT).number(book.revision);
   }

@@ -227,7 +227,7 @@ function lostStore({ shared, account, rules, nowMs }: Lost, ranges: readonly Ran
   const counted = counting.length === 1 ? 'one range counts' : `${counting.length} ranges count`;
   return [
     wrong(
-      `The store ${name} is lost for ${since}, and ${counted} it as a member. They go on, but can afford the less to lose another.`,
+      `The store ${name} is lost for ${since}, and ${counted} it as a member. What they hold can be read and written as before, but one more loss may end that.`,
       `If its node comes back, nothing has to be done. ${replaced}`,
     ),
   ];

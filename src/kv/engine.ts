@@ -32,6 +32,15 @@ export interface Engine extends KvReader, Closable {
    * no room, SHOAL_STORAGE_CORRUPT when a record fails its checksum, or whatever `work` threw.
    */
   write(work: (writer: KvWriter) => void, durable: () => void): void;
+  /**
+   * Runs `work` in a write transaction that stays open: what it writes is seen by all reads from now on, while snapshots
+   * may be without it, and is on disk with the next `write`, whose transaction it becomes a part of. `ended` is called,
+   * once, when that is durable, before its own `durable`; or, with false, when that came to nothing, and this with it,
+   * before it throws. For what can be made anew.
+   *
+   * Throws as `write` does, and then also what was held before is undone; `ended` of this is not called.
+   */
+  hold(work: (writer: KvWriter) => void, ended: (isDurable: boolean) => void): void;
 }
 
 /** What an engine held at one moment, whatever is written meanwhile. To be closed, as it keeps what was replaced. */

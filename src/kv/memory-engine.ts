@@ -67,13 +67,21 @@ class Chunks {
   }
 }
 
+interface Change {
+  readonly key: string;
+  readonly value: Uint8Array | undefined;
+}
+
 /**
  * The engine without a disk, for tests, simulation and nodes that keep nothing. Keys are held as Latin-1 strings, which
  * compare as their bytes do. A snapshot shares the chunks; one that is shared is copied before it is changed.
  */
 export class MemoryEngine implements SnapshotEngine, KvWriter {
   private readonly chunks = new Chunks([emptyChunk()]);
-  private undo: { key: string; value: Uint8Array | undefined }[] | undefined;
+  /** What the transaction has changed, and what is held. */
+  private undo: Change[] | undefined;
+  private held: Change[] = [];
+  private ended: ((isDurable: boolean) => void)[] = [];
   private scanning = 0;
   /** Chunks of an earlier age may be in a snapshot. */
   private age = 0;
@@ -105,18 +113,36 @@ export class MemoryEngine implements SnapshotEngine, KvWriter {
   }
 
   write(work: (writer: KvWriter) => void, durable: () => void): void {
+    this.within(work);
+    for (const ended of this.takeHeld()) ended(true);
+    durable();
+  }
+
+  hold(work: (writer: KvWriter) => void, ended: (isDurable: boolean) => void): void {
+    this.within(work);
+    this.ended.push(ended);
+  }
+
+  private within(work: (writer: KvWriter) => void): void {
     assert(this.undo === undefined, 'one write transaction at a time');
-    this.undo = [];
+    const undo = this.held;
+    this.undo = undo;
     try {
       work(this);
     } catch (error) {
-      const undo = this.undo;
-      this.undo = undefined;
       for (let i = undo.length - 1; i >= 0; i--) this.set(undo[i]!.key, undo[i]!.value);
+      this.undo = undefined;
+      for (const ended of this.takeHeld()) ended(false);
       throw error;
     }
     this.undo = undefined;
-    durable();
+  }
+
+  private takeHeld(): readonly ((isDurable: boolean) => void)[] {
+    const { ended } = this;
+    this.held = [];
+    if (ended.length > 0) this.ended = [];
+    return ended;
   }
 
   put(key: Uint8Array, value: Uint8Array): void {

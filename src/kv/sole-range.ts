@@ -10,8 +10,8 @@ import { type Descriptor, ROLE } from './replicated/descriptor.js';
 import type { StoreSender } from './replicated/frames.js';
 import { randomU53 } from './replicated/identity.js';
 import { RaftStore } from './replicated/raft-store.js';
-import type { RaftStoreOptions } from './replicated/store-options.js';
 import type { RangeSink, Replica } from './replicated/replica.js';
+import type { RaftStoreOptions } from './replicated/store-options.js';
 
 /**
  * The range of a service that has but one, which only this store holds. `make` makes its coprocessor, once; `id` is
@@ -201,7 +201,8 @@ export class SoleRanges {
     for (const range of this.ranges)
       if (!range.isDeciding) range.coprocessor.reset(range.boundary, this.engine);
     this.raft.decisions.end(false);
-    if (this.isJoining) this.raft.failed();
+    // Also what was held in the transaction.
+    this.raft.failed();
     this.isJoining = false;
   }
 }

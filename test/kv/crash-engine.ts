@@ -6,7 +6,7 @@ import { WriteBatch } from '../../src/kv/write-batch.js';
 export class CrashEngine implements SnapshotEngine {
   private readonly current: MemoryEngine;
   private readonly onDisk: MemoryEngine;
-  private unflushed: { batch: WriteBatch; durable: () => void }[] = [];
+  private unflushed: { batch: WriteBatch; durable: () => void; isHeld: boolean }[] = [];
 
   constructor(onDisk = new MemoryEngine()) {
     this.onDisk = onDisk;
@@ -28,18 +28,29 @@ export class CrashEngine implements SnapshotEngine {
       writer => work(recorded(writer, batch)),
       () => undefined,
     );
-    this.unflushed.push({ batch, durable });
+    this.unflushed.push({ batch, durable, isHeld: false });
   }
 
-  /** Makes the oldest commit durable. */
-  flush(): void {
-    const oldest = this.unflushed.shift();
-    if (oldest === undefined) return;
-    this.onDisk.write(
-      writer => oldest.batch.replay(writer),
+  hold(work: (writer: KvWriter) => void, ended: (isDurable: boolean) => void): void {
+    const batch = new WriteBatch();
+    this.current.write(
+      writer => work(recorded(writer, batch)),
       () => undefined,
     );
-    oldest.durable();
+    this.unflushed.push({ batch, durable: () => ended(true), isHeld: true });
+  }
+
+  /** Makes the oldest commit durable, with what was held before it. */
+  flush(): void {
+    const count = 1 + this.unflushed.findIndex(({ isHeld }) => !isHeld);
+    const flushed = this.unflushed.splice(0, count);
+    this.onDisk.write(
+      writer => {
+        for (const { batch } of flushed) batch.replay(writer);
+      },
+      () => undefined,
+    );
+    for (const { durable } of flushed) durable();
   }
 
   /** The engine that the next process finds. */

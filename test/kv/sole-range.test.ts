@@ -159,6 +159,7 @@ class Reluctant implements SnapshotEngine {
   get: SnapshotEngine['get'] = key => this.engine.get(key);
   scan: SnapshotEngine['scan'] = (...range) => this.engine.scan(...range);
   write: SnapshotEngine['write'] = (...work) => this.engine.write(...work);
+  hold: SnapshotEngine['hold'] = (...work) => this.engine.hold(...work);
   snapshot: SnapshotEngine['snapshot'] = () => this.engine.snapshot();
 
   flush(): void {

@@ -76,6 +76,11 @@ export class HeldEngine implements SnapshotEngine {
     this.inner.write(work, () => (this.held ? this.waiting.push(durable) : durable()));
   }
 
+  hold(work: (writer: KvWriter) => void, ended: (isDurable: boolean) => void): void {
+    if (this.full) throw new ShoalError('SHOAL_STORAGE_FULL', 'the test says so');
+    this.inner.hold(work, ended);
+  }
+
   /** The disk answers; from now on at once. */
   release(): void {
     this.held = false;

@@ -80,31 +80,7 @@ class DiskEngine implements SnapshotEngine {
 
   write(work: (writer: KvWriter) => void, durable: () => void): void {
     const batch = new WriteBatch();
-    const { random, full } = this.#disk;
-    // At any of its changes, or at the commit.
-    let room = random.chance(full) ? random.below(ROOM_CHANGES) : Number.POSITIVE_INFINITY;
-    const change = () => {
-      if (room-- <= 0) throw new ShoalError('SHOAL_STORAGE_FULL', 'the simulated disk is full');
-    };
-    this.#current.write(
-      writer => {
-        const inner = recorded(writer, batch);
-        work({
-          get: key => inner.get(key),
-          scan: (start, end, visit, reverse) => inner.scan(start, end, visit, reverse),
-          put: (key, value) => {
-            change();
-            inner.put(key, value);
-          },
-          remove: key => {
-            change();
-            inner.remove(key);
-          },
-        });
-        if (room < ROOM_CHANGES) throw new ShoalError('SHOAL_STORAGE_FULL', 'the simulated disk is full');
-      },
-      () => undefined,
-    );
+    this.#current.write(this.#bounded(work, batch), () => undefined);
     this.#pending.push({ batch, durable, isHeld: false });
     if (!this.#isFlushing) this.#flush();
   }
@@ -112,11 +88,38 @@ class DiskEngine implements SnapshotEngine {
   /** Waits for the next write's flush; a crash may keep it all the same, or what was held before it. */
   hold(work: (writer: KvWriter) => void, ended: (isDurable: boolean) => void): void {
     const batch = new WriteBatch();
-    this.#current.write(
-      writer => work(recorded(writer, batch)),
-      () => undefined,
-    );
-    this.#pending.push({ batch, durable: () => ended(true), isHeld: true });
+    const transaction = { batch, durable: () => ended(true), isHeld: true };
+    this.#current.hold(this.#bounded(work, batch), isKept => {
+      if (isKept) return;
+      this.#pending = this.#pending.filter(other => other !== transaction);
+      ended(false);
+    });
+    this.#pending.push(transaction);
+  }
+
+  /** There may be no more room at any of its changes, or at the commit. */
+  #bounded(work: (writer: KvWriter) => void, batch: WriteBatch): (writer: KvWriter) => void {
+    const { random, full } = this.#disk;
+    let room = random.chance(full) ? random.below(ROOM_CHANGES) : Number.POSITIVE_INFINITY;
+    const change = () => {
+      if (room-- <= 0) throw new ShoalError('SHOAL_STORAGE_FULL', 'the simulated disk is full');
+    };
+    return writer => {
+      const inner = recorded(writer, batch);
+      work({
+        get: key => inner.get(key),
+        scan: (start, end, visit, reverse) => inner.scan(start, end, visit, reverse),
+        put: (key, value) => {
+          change();
+          inner.put(key, value);
+        },
+        remove: key => {
+          change();
+          inner.remove(key);
+        },
+      });
+      if (room < ROOM_CHANGES) throw new ShoalError('SHOAL_STORAGE_FULL', 'the simulated disk is full');
+    };
   }
 
   #flush(): void {

@@ -62,6 +62,9 @@ export class LmdbEngine implements SnapshotEngine, KvWriter {
   private readonly db: RootDatabase<Uint8Array, Uint8Array>;
   private readonly longKeys: LongKeys;
   private readonly scratch = new ByteWriter(4096);
+  /** The write transaction that is open; what was held in it is told by `held` how that ended. */
+  private transaction: OpenTransaction | undefined;
+  private held: ((isDurable: boolean) => void)[] = [];
   private writing = false;
   private scanning = 0;
   private broken = false;
@@ -135,24 +138,64 @@ export class LmdbEngine implements SnapshotEngine, KvWriter {
   }
 
   write(work: (writer: KvWriter) => void, durable: () => void): void {
+    this.within(work);
+    const { held } = this;
+    try {
+      this.take().commit();
+    } catch (error) {
+      const failure = this.commitFailure(error);
+      this.undo(held);
+      throw failure;
+    }
+    for (const ended of held) ended(true);
+    durable();
+  }
+
+  hold(work: (writer: KvWriter) => void, ended: (isDurable: boolean) => void): void {
+    this.within(work);
+    this.held.push(ended);
+  }
+
+  /** Does the work in the transaction that is open, or in a new one, and leaves that open. */
+  private within(work: (writer: KvWriter) => void): void {
     assert(!this.writing, 'one write transaction at a time');
     assert(!this.broken, 'an engine that failed is not used again');
-    let worked = false;
+    this.transaction ??= this.begin();
     this.writing = true;
     try {
-      this.db.transactionSync(() => {
-        work(this);
-        if (this.changed) this.recordCommit();
-        worked = true;
-      }, this.flags);
+      work(this);
+      if (this.changed) this.recordCommit();
     } catch (error) {
-      this.longKeys.forget();
-      throw worked ? this.commitFailure(error) : error;
+      const { held } = this;
+      this.take().abort();
+      this.writing = false;
+      this.undo(held);
+      throw error;
     } finally {
       this.writing = false;
-      this.changed = false;
     }
-    durable();
+  }
+
+  /** The open transaction, which is about to end. */
+  private take(): OpenTransaction {
+    const { transaction } = this;
+    this.transaction = undefined;
+    this.held = [];
+    this.changed = false;
+    return transaction!;
+  }
+
+  /** Memory follows what is stored. */
+  private undo(held: readonly ((isDurable: boolean) => void)[]): void {
+    this.longKeys.forget();
+    for (const ended of held) ended(false);
+  }
+
+  /** The package keeps a transaction open until what its callback gives is settled: here that is told in the same call. */
+  private begin(): OpenTransaction {
+    const open = new OpenTransaction();
+    this.db.transactionSync(() => open as unknown, this.flags);
+    return open;
   }
 
   private changed = false;
@@ -200,7 +243,7 @@ export class LmdbEngine implements SnapshotEngine, KvWriter {
     assert(!this.writing, 'a snapshot is taken of what is committed');
     const transaction = this.db.useReadTransaction();
     const keys = new LongKeys({
-      physicalGet: key => this.physicalGet(key, transaction),
+      physicalGet: key => this.readPast(key, transaction),
       physicalScan: (start, end, visit, reverse) =>
         this.physicalScan(start, end, visit, reverse, transaction),
       physicalPut: () => assert(false, 'a snapshot is read'),
@@ -210,7 +253,7 @@ export class LmdbEngine implements SnapshotEngine, KvWriter {
     return {
       get: key => {
         const physical = key.length <= LongKeys.CHUNK_BYTES ? key : keys.find(key);
-        return physical === undefined ? undefined : this.physicalGet(physical, transaction);
+        return physical === undefined ? undefined : this.readPast(physical, transaction);
       },
       scan: (start, end, visit, reverse = false) => keys.scan(start, end, visit, reverse),
       close: () => {
@@ -220,7 +263,22 @@ export class LmdbEngine implements SnapshotEngine, KvWriter {
     };
   }
 
+  /** Of a snapshot. While a write transaction is open the package looks up single keys in that, whatever it is told. */
+  private readPast(key: Uint8Array, transaction: Transaction): Uint8Array | undefined {
+    if (this.transaction === undefined) return this.physicalGet(key, transaction);
+    const end = new Uint8Array(key.length + 1);
+    end.set(key);
+    let found: Uint8Array | undefined;
+    const first = (_: Uint8Array, value: Uint8Array): boolean => {
+      found = value;
+      return false;
+    };
+    this.physicalScan(key, end, first, false, transaction);
+    return found;
+  }
+
   close(): Promise<void> {
+    if (this.transaction !== undefined) this.take().abort();
     this.closing ??= this.db.close();
     return this.closing;
   }
@@ -279,6 +337,31 @@ export class LmdbEngine implements SnapshotEngine, KvWriter {
     if (crc32c(stored, CRC_BYTES, length, crc32c(key, 0, key.length)) !== expected)
       throw this.corrupt('a record fails its checksum');
     return stored.subarray(CRC_BYTES, length);
+  }
+}
+
+/** What the package takes for the promise of a transaction's end. */
+class OpenTransaction {
+  private succeed!: () => void;
+  private fail!: (error: unknown) => void;
+
+  // biome-ignore lint/suspicious/noThenProperty: it is meant to be taken for a promise
+  then(succeed: () => void, fail: (error: unknown) => void): void {
+    this.succeed = succeed;
+    this.fail = fail;
+  }
+
+  /** Throws what LMDB says; it is over in any case. */
+  commit(): void {
+    this.succeed();
+  }
+
+  abort(): void {
+    try {
+      this.fail(undefined);
+    } catch {
+      // It throws what it is given.
+    }
   }
 }
 

@@ -237,10 +237,14 @@ export class RaftLog {
     this.configurations.compact(index);
   }
 
-  /** Drops from memory what is stored, applied, and, as long as it is not too much, known to followers up to `keepAfter`. */
+  /**
+   * Drops from memory what is stored, applied and known to followers up to `keepAfter`. When it is too much, also what is
+   * not, as long as it is committed: who needs it reads it from the disk.
+   */
   trim(keepAfter: number, cacheBytesMax: number): void {
-    const most = Math.min(this.durableIndex, this.applyingIndex);
-    while (this.tailFirst <= most && (this.tailFirst <= keepAfter || this.tailBytes > cacheBytesMax)) {
+    const known = Math.min(keepAfter, this.applyingIndex, this.durableIndex);
+    const committed = Math.min(this.durableIndex, Math.max(this.commitIndex, this.applyingIndex));
+    while (this.tailFirst <= known || (this.tailFirst <= committed && this.tailBytes > cacheBytesMax)) {
       this.tailBytes -= entryBytes(this.tail[this.head++]!);
       this.tailFirst++;
     }

@@ -82,6 +82,8 @@ interface Outstanding {
 }
 
 export class Raft {
+  /** The driver cannot apply anything now: no committed entries are handed out until it can. */
+  isHeldBack = false;
   private readonly core: Core;
   private outstanding: Outstanding[] = [];
   private readyNumber = 0;
@@ -274,7 +276,7 @@ export class Raft {
     this.snapshot = undefined;
     const entries = log.handOut();
     const applicable = core.isLeader && core.isSoleVoter ? log.lastIndex : log.commitIndex;
-    const committed = log.handOutApplicable(applicable, core.limits.applyBytesMax);
+    const committed = log.handOutApplicable(this.isHeldBack ? 0 : applicable, core.limits.applyBytesMax);
     const isWritten = hardState !== undefined || snapshot !== undefined || entries.length > 0;
     const isWaiting = isWritten || this.outstanding.length > 0;
     const said = core.takeSaid(!isWaiting);

@@ -19,14 +19,16 @@ import { Decisions } from './decisions.js';
 import type { Descriptor } from './descriptor.js';
 import { besideDriver, DRIVER_TIMING, Driver } from './driver.js';
 import { Frames, readFrameHead } from './frames.js';
+import { Held } from './held.js';
 import { openIdentity, randomU53, type StoreIdentity } from './identity.js';
+import { recoverAlone, transferTo } from './leadership.js';
 import { Liveness, NEWS, peerStores, tellOf } from './liveness.js';
 import { Mailroom } from './mailroom.js';
 import type { RangeSink, Replica, ReplicaHost, ReplicaLimits } from './replica.js';
 import { type Doomed, type Founding, ReplicaTable } from './replica-table.js';
 import { SNAPSHOT_LIMITS, SnapshotSender } from './snapshot.js';
 import { APPLY_BYTES_MAX, FULL_PAUSE_MS, type RaftStoreOptions, REPLICA_LIMITS } from './store-options.js';
-import { type Share, Turn } from './turn.js';
+import { mustWrite, type Share, Turn } from './turn.js';
 
 /**
  * The replicas of one store: one engine, one thread, many ranges. Free of threads, timers and time of its own.
@@ -35,7 +37,8 @@ import { type Share, Turn } from './turn.js';
  * `pending`. A turn asks all replicas that something has happened to what they want done; sends what need not wait;
  * writes everything in one transaction, one flush for all ranges; and, when that is durable, sends what had to wait for
  * it and tells the outcomes. What goes to another store is gathered in frames: at most two a turn for each. While a
- * transaction is not durable there is no other, so nobody sees what a crash could take back.
+ * transaction is not durable there is no other, so nobody sees what a crash could take back. A turn that only applies
+ * what is committed is not flushed for itself (held.ts).
  *
  * Replicas that are quiet are in no list: a thousand of them cost a tick nothing. That their leaders live is told by the
  * stores (liveness.ts).
@@ -82,6 +85,7 @@ export class RaftStore implements ReplicaHost {
   /** The last transaction of a turn found no room. */
   isStruggling = false;
   private share: Share | undefined;
+  private readonly held: Held;
   private pausedUntilMs = Number.NEGATIVE_INFINITY;
   /** Transactions, and those that found no room. */
   commits = 0;
@@ -104,6 +108,7 @@ export class RaftStore implements ReplicaHost {
     );
     this.frames = new Frames(this.identity.store, this.identity.starts, send);
     this.around = new ReplicaTable(this.id, engine, this, options.coprocessors);
+    this.held = new Held(engine, this.around, this);
     this.sender = new SnapshotSender(engine, env, this.frames, { ...SNAPSHOT_LIMITS, ...options.snapshots });
     this.mailroom = new Mailroom(this.id, this.around, this.frames, this.sender, {
       touched: replica => this.touch(replica),
@@ -120,7 +125,6 @@ export class RaftStore implements ReplicaHost {
   get id(): number {
     return this.identity.store;
   }
-
   replica(range: number): Replica | undefined {
     return this.around.byRange.get(range);
   }
@@ -132,12 +136,14 @@ export class RaftStore implements ReplicaHost {
   /** Whether `turn` has something to do. */
   get pending(): boolean {
     if (this.isCommitting || this.env.clock.monotonicMs() < this.pausedUntilMs) return false;
-    return this.dirty.size + this.founding.length + this.doomed.length > 0 || !this.around.garbage.isEmpty;
+    if (this.dirty.size + this.founding.length + this.doomed.length > 0) return true;
+    return this.held.isDue || !this.around.garbage.isEmpty;
   }
 
   /** Whether a tick would be heard by anybody: time is passing for a replica, or a range is shared with other stores. */
   get needsTicks(): boolean {
     this.peers ??= peerStores(this.id, this.replicas);
+    if (!this.held.isEmpty) return true;
     return this.awake.size + this.driven.size + this.peers.size + this.frames.waiting > 0;
   }
 
@@ -225,16 +231,12 @@ export class RaftStore implements ReplicaHost {
   }
 
   /** Gives up a merge that is prepared, if it is not committed by then. */
-  giveUpMerge(source: number): void {
-    this.driver.giveUpMerge(source);
-  }
+  giveUpMerge = (source: number): void => this.driver.giveUpMerge(source);
 
   /** Hands leadership to the replica on `store`. False: there is none, or this one does not lead. */
   transfer(range: number, store: number): boolean {
     const replica = this.replica(range);
-    const member = replica?.descriptor?.members.find(other => other.store === store);
-    if (replica === undefined || member === undefined || !replica.isLeader) return false;
-    replica.raft.transfer(member.replica);
+    if (replica === undefined || !transferTo(replica, store)) return false;
     this.touch(replica);
     return true;
   }
@@ -242,10 +244,7 @@ export class RaftStore implements ReplicaHost {
   /** As `Raft.recoverAsSoleVoterAndLoseWhatOnlyOthersHave`; the range's members are this replica alone after it. */
   recoverAsSoleVoterAndLoseWhatOnlyOthersHave(range: number): boolean {
     const replica = this.replica(range);
-    if (replica?.state === undefined) return false;
-    const { voters, outgoing } = replica.raft.configuration;
-    const isAloneAlready = replica.isLeader && voters.length === 1 && outgoing.length === 0;
-    if (!isAloneAlready && !replica.raft.recoverAsSoleVoterAndLoseWhatOnlyOthersHave()) return false;
+    if (replica === undefined || !recoverAlone(replica)) return false;
     this.driver.recover(replica);
     this.driven.add(replica);
     this.touch(replica);
@@ -296,30 +295,27 @@ export class RaftStore implements ReplicaHost {
 
   tick(): void {
     const nowMs = this.env.clock.monotonicMs();
+    const stoodStillMs = this.liveness.stoodStillMs(nowMs);
+    if (stoodStillMs > 0) for (const { raft } of this.awake) raft.stoodStill(stoodStillMs);
     this.peers ??= peerStores(this.id, this.replicas);
     for (const store of this.liveness.tick(this.peers, nowMs, this.frames)) this.tellOf(store, false);
     for (const replica of this.awake) {
       replica.tick(nowMs);
       this.dirty.add(replica);
       if (replica.mustInquire) this.mailroom.inquire(replica, 0);
-      if (!replica.isMember) this.outcast(replica, nowMs);
-      else if (replica.canSleep) this.awake.delete(replica);
+      if (!replica.isMember) {
+        if (replica.mustLeave(nowMs)) this.doomed.push({ replica, target: 0 });
+      } else if (replica.canSleep) this.awake.delete(replica);
     }
     for (const replica of this.driven) if (!this.driver.drive(replica, nowMs)) this.driven.delete(replica);
     this.sender.tick();
     this.mailroom.tick();
+    this.held.tick();
     this.frames.flush();
   }
 
   private tellOf(store: number, isReachable: boolean): void {
     for (const replica of this.replicas) if (tellOf(replica, store, isReachable)) this.touch(replica);
-  }
-
-  /** It stays for a while, so that a leader that leaves can tell the others. */
-  private outcast(replica: Replica, nowMs: number): void {
-    if (replica.outcastMs === 0) replica.outcastMs = nowMs;
-    if (nowMs - replica.outcastMs >= this.timing.electionTimeoutMaxMs)
-      this.doomed.push({ replica, target: 0 });
   }
 
   private touch(replica: Replica): void {
@@ -373,31 +369,36 @@ export class RaftStore implements ReplicaHost {
     }
     for (const replica of active) this.post(replica, replica.ready?.messages);
     this.frames.flush();
-    const { doomed, founding } = this;
-    const mustWrite =
-      founding.length + doomed.length > 0 ||
-      !this.around.garbage.isEmpty ||
-      active.some(replica => replica.mustWrite);
-    if (mustWrite) {
-      this.doomed = [];
-      this.founding = [];
-      this.share = { active, doomed, founding };
-    } else this.settle(active);
-    return mustWrite;
+    const share: Share = { active, doomed: this.doomed, founding: this.founding };
+    if (!this.held.isDue && this.around.garbage.isEmpty && !mustWrite(share)) {
+      this.settle(active);
+      return false;
+    }
+    this.doomed = [];
+    this.founding = [];
+    this.share = share;
+    if (!this.held.hold(share)) return true;
+    if (this.share !== undefined) this.settleShare();
+    return false;
   }
 
   write(writer: KvWriter): void {
     this.isCommitting = true;
+    if (this.held.isWritten) return;
     this.current.begin(writer);
     this.writeAll(this.share!);
   }
 
   durable(): void {
-    const { active } = this.share!;
-    this.share = undefined;
     this.isCommitting = false;
     this.isStruggling = false;
     this.commits++;
+    this.settleShare();
+  }
+
+  private settleShare(): void {
+    const { active } = this.share!;
+    this.share = undefined;
     this.settle(active);
   }
 
@@ -448,15 +449,17 @@ export class RaftStore implements ReplicaHost {
   }
 
   /**
-   * No room, nothing of the transaction is in force: as after a crash, but for those whose range has nobody else and that
-   * had no part in it. Decisions that were in it are taken back before.
+   * No room, nothing of the transaction is in force, nor of what was held in it: as after a crash, but for those whose
+   * range has nobody else and that had no part in it. Decisions that were in it are taken back before.
    */
   failed(): void {
-    const { active, founding } = this.share!;
+    if (this.share === undefined && !this.held.isLost) return;
+    const { share } = this;
+    const active = [...(share?.active ?? []), ...this.held.clear()];
     this.share = undefined;
     this.isCommitting = false;
     this.isStruggling = true;
-    this.founding = [...founding, ...this.founding];
+    this.founding = [...(share?.founding ?? []), ...this.founding];
     this.failures++;
     this.pausedUntilMs = this.env.clock.monotonicMs() + FULL_PAUSE_MS;
     this.env.log.error({ store: this.id }, 'no room to store; trying again from what is stored');
@@ -475,10 +478,6 @@ export class RaftStore implements ReplicaHost {
   }
 
   // -- For the replicas ----------------------------------------------------------------------------------------
-
-  openState: ReplicaHost['openState'] = (rangeId, log) => this.around.openState(rangeId, log);
-
-  replaced: ReplicaHost['replaced'] = (replica, turn) => this.around.replaced(replica, turn);
 
   storeOf(replica: Replica, id: ReplicaId): number {
     return replica.memberStore(id) || (replica.routes.get(id) ?? 0);

@@ -114,7 +114,12 @@ export class ReplicaTable implements Surroundings {
     }
   }
 
-  /** What came and went in the turn, once. */
+  /** Whether replicas came or went in the turn. */
+  get hasChanges(): boolean {
+    return this.buried.length + this.begotten.length > 0;
+  }
+
+  /** Which ones, once. */
   takeChanges(): Pick<ReplicaTable, 'buried' | 'begotten'> {
     const { buried, begotten } = this;
     this.buried = [];
@@ -216,7 +221,7 @@ export class ReplicaTable implements Surroundings {
     return true;
   }
 
-  /** As {@link ReplicaHost.replaced}. */
+  /** What the state that the replica has received takes the place of; replicas that it absorbed end here. */
   replaced({ rangeId, state, install }: Replica, turn: Turn): readonly Span[] {
     const spans: Span[] = state === undefined ? [] : [...stateSpans(state.descriptor)];
     const { descriptor } = install!.head!;

@@ -3,6 +3,7 @@ import { ByteWriter } from '../../base/bytes.js';
 import type { Env } from '../../base/env.js';
 import type { Engine } from '../engine.js';
 import type { ReplicaId } from '../raft/configuration.js';
+import { FEED } from '../raft/progress.js';
 import { Raft } from '../raft/raft.js';
 import type { Entry, HardState, Ready, Refusal, RefusalReason } from '../raft/ready.js';
 import type { RaftLimits, RaftTiming } from '../raft/settings.js';
@@ -12,14 +13,15 @@ import { type Descriptor, memberOf, writeDescriptor } from './descriptor.js';
 import type { Install } from './install.js';
 import type { LogLimits, RangeLog } from './log.js';
 import { Pending } from './pending.js';
-import type { Span } from './spans.js';
+import type { ReplicaTable } from './replica-table.js';
 import type { RangeState } from './state.js';
-import type { Surroundings } from './transitions.js';
 import { NO_OUTCOME, type OutcomeSink, type Turn, WAITS } from './turn.js';
 
 export interface ReplicaLimits extends LogLimits {
-  /** Bytes of entries that are kept for followers that lag; at this much, all but a quarter is compacted. */
+  /** Bytes of entries that are kept in any case; at this much, all but a quarter is compacted. */
   readonly logBytesMax: number;
+  /** And as long as a follower is given a state or catches up: at this much it has to begin anew. */
+  readonly logBehindBytesMax: number;
   /** Records of a log that one turn removes. */
   readonly trimRecordsMax: number;
   /** What was proposed and has no outcome after this long is reported as unknown. */
@@ -48,12 +50,8 @@ export interface ReplicaHost {
   readonly raftLimits: RaftLimits;
   readonly limits: ReplicaLimits;
   readonly sink: RangeSink;
-  readonly around: Surroundings;
-  /** Builds the state that is stored for the range. */
-  openState(rangeId: number, log: RangeLog): RangeState;
+  readonly around: ReplicaTable;
   storeOf(replica: Replica, id: ReplicaId): number;
-  /** What the state that `replica` has received takes the place of; replicas that it absorbed end here. */
-  replaced(replica: Replica, turn: Turn): readonly Span[];
 }
 
 /**
@@ -81,6 +79,8 @@ export class Replica {
   isDeciding = false;
   /** Stores of replicas that were heard: where to answer while no state says it. */
   readonly routes = new Map<ReplicaId, number>();
+  /** Followers that are being sent a state: the entry that it is of. */
+  readonly statesUnderWay = new Map<ReplicaId, number>();
   /** The transfer of the state that was last taken, or not wanted. */
   lastTransfer = -1;
   /** Since it was spoken to, or has asked whether it counts. */
@@ -88,7 +88,7 @@ export class Replica {
   /** The store that the last chunk came from. */
   chunksFrom = 0;
   /** When it was seen that the members do not include it; 0: they do. */
-  outcastMs = 0;
+  private outcastMs = 0;
   ready: Ready | undefined;
   private readonly host: ReplicaHost;
   private readonly pending = new Pending();
@@ -194,7 +194,7 @@ export class Replica {
       this.appliedTo = this.compactedTo = log.applied;
     } else {
       log.takeDecisionBack();
-      this.state = host.openState(this.rangeId, log);
+      this.state = host.around.openState(this.rangeId, log);
     }
     this.tellChanges();
   }
@@ -203,6 +203,7 @@ export class Replica {
 
   /** Asks the machine what there is to do. False: nothing. */
   take(): boolean {
+    this.raft.isHeldBack = this.state === undefined || this.queue.length > 0;
     this.ready = this.raft.ready();
     return this.ready !== undefined || this.hasBacklog;
   }
@@ -225,7 +226,7 @@ export class Replica {
     if (ready !== undefined) {
       if (ready.snapshot !== undefined) {
         assert(this.install !== undefined, 'a state is named by who has received it');
-        const replaced = this.host.replaced(this, turn);
+        const replaced = this.host.around.replaced(this, turn);
         log.restore(turn.writer, ready.snapshot);
         this.appliedTo = log.applied;
         this.queue = [];
@@ -252,7 +253,7 @@ export class Replica {
     } else if (!install.isCommitted) install.stage(turn.writer);
     else if (install.step(turn)) {
       this.install = undefined;
-      this.state = this.host.openState(this.rangeId, this.log);
+      this.state = this.host.around.openState(this.rangeId, this.log);
     }
   }
 
@@ -304,8 +305,30 @@ export class Replica {
     log.append(turn.writer, entries);
     log.setApplied(appliedTo);
     if (isAlone) log.compact(log.applied);
-    else if (log.storedBytes > this.host.limits.logBytesMax && raft.lastIndex >= log.applied)
-      log.compact(Math.min(log.applied, log.indexLeaving(this.host.limits.logBytesMax / 4)));
+    else if (log.storedBytes > this.host.limits.logBytesMax && raft.lastIndex >= log.applied) this.compact();
+  }
+
+  private compact(): void {
+    const { log } = this;
+    const { logBytesMax, logBehindBytesMax } = this.host.limits;
+    const index = Math.min(log.applied, log.indexLeaving(logBytesMax / 4));
+    if (log.storedBytes > logBehindBytesMax || this.neededAfter() >= index) log.compact(index);
+  }
+
+  /** The index behind which a follower needs the log that gets a state, or that answers and is behind it. */
+  private neededAfter(): number {
+    const { raft, statesUnderWay, log, host } = this;
+    let needed = Number.MAX_SAFE_INTEGER;
+    if (!raft.isLeader) return needed;
+    const lateMs = host.env.clock.monotonicMs() - host.timing.electionTimeoutMaxMs;
+    for (const { id, feed, match, next, isGone, heardMs } of raft.progress.values()) {
+      const given = statesUnderWay.get(id);
+      if (given !== undefined) needed = Math.min(needed, given);
+      if (id === this.id || isGone || heardMs < lateMs || feed === FEED.SNAPSHOT) continue;
+      const after = feed === FEED.PROBE ? next - 1 : match;
+      if (after >= log.snapshot.index) needed = Math.min(needed, after);
+    }
+    return needed;
   }
 
   private isAlone(): boolean {
@@ -426,6 +449,12 @@ export class Replica {
 
   get appliedIndex(): number {
     return this.appliedTo;
+  }
+
+  /** Of one that is no member. It stays for a while, so that a leader that leaves can tell the others. */
+  mustLeave(nowMs: number): boolean {
+    if (this.outcastMs === 0) this.outcastMs = nowMs;
+    return nowMs - this.outcastMs >= this.host.timing.electionTimeoutMaxMs;
   }
 
   /** The boundary whose keys it has. */

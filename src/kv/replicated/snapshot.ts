@@ -23,14 +23,17 @@ export interface SnapshotLimits {
   /** After this long without an answer what was sent last is sent again, and after the second the transfer ends. */
   readonly resendMs: number;
   readonly silenceMsMax: number;
+  /** A transfer that takes longer ends: the engine keeps for it what is replaced meanwhile. */
+  readonly ageMsMax: number;
 }
 
 export const SNAPSHOT_LIMITS: SnapshotLimits = {
-  chunkBytesMax: 256 * 1024,
-  windowChunksMax: 4,
+  chunkBytesMax: 128 * 1024,
+  windowChunksMax: 8,
   transfersMax: 4,
   resendMs: 1000,
   silenceMsMax: 20_000,
+  ageMsMax: 600_000,
 };
 
 /** A part of a state, as it travels. */
@@ -115,6 +118,7 @@ interface Transfer {
   window: Chunk[];
   acked: number;
   isRead: boolean;
+  readonly beganMs: number;
   heardMs: number;
   sentMs: number;
 }
@@ -180,9 +184,10 @@ export class SnapshotSender {
     const transfer: Transfer = {
       ...{ replica, to, store, index, snapshot, spans, spanAt: 0, next: spans[0]!.start, window: [] },
       ...{ id: randomU53(this.random), head: head.copy(), acked: 0, isRead: false },
-      ...{ heardMs: nowMs, sentMs: nowMs },
+      ...{ beganMs: nowMs, heardMs: nowMs, sentMs: nowMs },
     };
     this.transfers.push(transfer);
+    replica.statesUnderWay.set(to, index);
     this.fill(transfer);
   }
 
@@ -207,40 +212,41 @@ export class SnapshotSender {
   tick(): void {
     if (this.transfers.length === 0) return;
     const nowMs = this.clock.monotonicMs();
-    const { resendMs, silenceMsMax } = this.limits;
+    const { resendMs, silenceMsMax, ageMsMax } = this.limits;
     for (const transfer of [...this.transfers]) {
       const { replica, heardMs, sentMs, window } = transfer;
-      if (replica.isDestroyed || !replica.isLeader || nowMs - heardMs >= silenceMsMax)
+      const isVain = replica.isDestroyed || !replica.isLeader || replica.log.snapshot.index > transfer.index;
+      if (isVain || nowMs - heardMs >= silenceMsMax || nowMs - transfer.beganMs >= ageMsMax)
         this.end(transfer, false);
       else if (nowMs - Math.max(heardMs, sentMs) >= resendMs) {
         transfer.sentMs = nowMs;
         for (const chunk of window.length > 0 ? window : [question(transfer)]) this.send(transfer, chunk);
-      }
+      } else this.fill(transfer);
     }
   }
 
   close(): void {
-    for (const { snapshot } of this.transfers) snapshot.close();
+    for (const transfer of this.transfers) release(transfer);
     this.transfers = [];
   }
 
   private end(transfer: Transfer, ok: boolean): void {
     this.transfers = this.transfers.filter(other => other !== transfer);
-    transfer.snapshot.close();
+    release(transfer);
     if (!transfer.replica.isDestroyed) transfer.replica.raft.snapshotSent(transfer.to, transfer.index, ok);
   }
 
+  /** Reads one chunk if the window has room: what the store is asked goes on between two of them. */
   private fill(transfer: Transfer): void {
-    while (!transfer.isRead && transfer.window.length < this.limits.windowChunksMax) {
-      const bytes = this.read(transfer);
-      const number = transfer.acked + transfer.window.length;
-      const { to, id } = transfer;
-      const part = transfer.isRead ? PART.LAST : PART.MORE;
-      const chunk = { from: transfer.replica.id, to, transfer: id, number, part, bytes };
-      transfer.window.push(chunk);
-      transfer.sentMs = this.clock.monotonicMs();
-      this.send(transfer, chunk);
-    }
+    if (transfer.isRead || transfer.window.length >= this.limits.windowChunksMax) return;
+    const bytes = this.read(transfer);
+    const number = transfer.acked + transfer.window.length;
+    const { to, id } = transfer;
+    const part = transfer.isRead ? PART.LAST : PART.MORE;
+    const chunk = { from: transfer.replica.id, to, transfer: id, number, part, bytes };
+    transfer.window.push(chunk);
+    transfer.sentMs = this.clock.monotonicMs();
+    this.send(transfer, chunk);
   }
 
   private send({ replica, store }: Transfer, chunk: Chunk): void {
@@ -276,6 +282,11 @@ export class SnapshotSender {
     }
     return records.copy();
   }
+}
+
+function release({ replica, to, snapshot }: Transfer): void {
+  snapshot.close();
+  replica.statesUnderWay.delete(to);
 }
 
 /** All is there, but not in force yet. */

@@ -23,6 +23,7 @@ export interface RaftStoreOptions {
 export const REPLICA_LIMITS: ReplicaLimits = {
   ...LOG_LIMITS,
   logBytesMax: 8 * 1024 * 1024,
+  logBehindBytesMax: 256 * 1024 * 1024,
   trimRecordsMax: 64,
   proposalTimeoutMs: 10_000,
 };

@@ -110,6 +110,11 @@ export class Turn {
   }
 }
 
+/** Whether there is anything to be stored. */
+export function mustWrite({ active, doomed, founding }: Share): boolean {
+  return doomed.length + founding.length > 0 || active.some(replica => replica.mustWrite);
+}
+
 /** Who takes part in a turn's transaction. */
 export interface Share {
   readonly active: readonly Replica[];

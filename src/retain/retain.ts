@@ -42,6 +42,7 @@ import { FilterWalk, topicKey } from './topic-key.js';
  * A range is divided between two tenants and nowhere else: the `x` entries of a tenant lie behind all of its topics, and an
  * EXPIRE changes both. (So a tenant with most of the bytes cannot be divided. That wants `x` entries that lie with
  * their topics, and a scan that goes on in the next range.) Each of the new ranges has the limits whole.
+ * A division counts the upper half within its transaction, 2 µs an entry on LMDB: it is for when it is quiet.
  *
  * Difference from BifroMQ: it asks an index of filters per tenant; here the store's own order is the index.
  */

@@ -101,6 +101,7 @@ export class KvAccess implements Closable {
 
   /** As {@link KvClient.call}; the deadline is `timeoutMs` from now. */
   call(ask: number, key: Uint8Array, body: Uint8Array, timeoutMs: number, sink: CallSink): boolean {
+    if (this.isClosed) return false;
     const isTaken = this.client.call(ask, key, body, this.env.clock.monotonicMs() + timeoutMs, sink);
     this.arm();
     return isTaken;
@@ -141,11 +142,13 @@ export class KvAccess implements Closable {
     );
   }
 
-  /** What is under way ends at its deadline no more: nobody is told. */
+  /** What is under way ends now. */
   close(): void {
+    if (this.isClosed) return;
     this.isClosed = true;
     clearTimeout(this.timer);
     clearTimeout(this.gathering);
     this.calls.close();
+    this.client.close();
   }
 }

@@ -10,6 +10,7 @@ import { decodeOrder, encodeAnswer, type OrderAnswer } from '../../src/kv/balanc
 import { SERVICE } from '../../src/kv/keys.js';
 import { wholeService } from '../../src/kv/range.js';
 import { kvService, serverIdOf } from '../../src/kv/remote/service.js';
+import { ASK } from '../../src/kv/route/client.js';
 import { KvBegun } from '../../src/node/kv-begun.js';
 import type { RpcResult } from '../../src/rpc/failure.js';
 import { World } from '../rpc/world.js';
@@ -377,10 +378,21 @@ describe('the standing of a node', () => {
     world.run(100);
     const { heard, say } = call(world, one);
     say('a');
+    const { access } = other.relay;
+    const own: string[] = [];
+    const ask = () =>
+      access!.call(ASK.MUTATE, Buffer.from('mx'), Buffer.from('x'), 10_000, {
+        done: () => own.push('done'),
+        notDone: reason => own.push(reason),
+        unknown: () => own.push('unknown'),
+      });
+    expect([ask(), own]).toEqual([true, []]);
     other.relay.part({ isSettled: false, self: 6, hosts: new Set([6]) });
     world.run(100);
     expect(heard).toEqual(['unknown-outcome']);
     expect(other.relay.access).toBeUndefined();
+    // Nobody has that key, and nobody is asked any more.
+    expect([own, ask()]).toEqual([['deadline'], false]);
     expect(standingsAt(other)).toEqual([{ isSettled: false, self: 6, hosts: [6] }]);
     other.sent.clear();
     other.publish(APPLY, { b: '2' });

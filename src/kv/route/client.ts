@@ -209,6 +209,15 @@ export class KvClient {
     this.wakeMs = wakeMs;
   }
 
+  /** Nobody is asked any more: whatever is under way ends now. */
+  close(): void {
+    for (const call of this.calls.values()) {
+      if (call.asked !== 0) call.isUncertain = true;
+      this.giveUp(call, 'deadline');
+    }
+    this.wakeMs = Number.POSITIVE_INFINITY;
+  }
+
   private attempt(call: Call): void {
     const place = this.route.find(call.key);
     // A store that was its leader may know better than nobody.

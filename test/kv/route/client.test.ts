@@ -71,6 +71,17 @@ class Desk {
 }
 
 describe('KvClient', () => {
+  it('tells all that is under way when it is closed, and whether it may have been done', () => {
+    const desk = new Desk();
+    desk.ask();
+    desk.ask(ASK.QUERY);
+    desk.takes = false;
+    desk.ask();
+    desk.client.close();
+    expect(desk.endings.map(({ kind }) => kind)).toEqual(['unknown', 'deadline', 'deadline']);
+    expect([desk.client.size, desk.client.nextDeadlineMs]).toEqual([0, Number.POSITIVE_INFINITY]);
+  });
+
   it('asks the leader of the key’s range and hands on what it says', () => {
     const desk = new Desk();
     expect(desk.ask()).toBe(true);

@@ -95,8 +95,7 @@ export interface SharedRanges {
  */
 export class SoleRanges {
   readonly raft: RaftStore;
-  /** Whether all own ranges can take commands, as far as was last looked. */
-  isReady = false;
+  private wasReady = false;
   private readonly ranges: readonly SoleRange[];
   private readonly engine: SnapshotEngine;
   /** The replicas' turn is written in the transaction of commands. */
@@ -159,10 +158,15 @@ export class SoleRanges {
     return this.look();
   }
 
+  /** Whether all own ranges can take commands. Where they could not, a commit since may have changed that. */
+  get isReady(): boolean {
+    return this.wasReady || this.look();
+  }
+
   private look(): boolean {
-    this.isReady = !this.raft.isCommitting;
-    for (const range of this.ranges) if (!range.isReady(this.raft)) this.isReady = false;
-    return this.isReady;
+    this.wasReady = !this.raft.isCommitting;
+    for (const range of this.ranges) if (!range.isReady(this.raft)) this.wasReady = false;
+    return this.wasReady;
   }
 
   /** A turn of the replicas begins. True: it wants a transaction, that of {@link commit} or the one which comes now. */

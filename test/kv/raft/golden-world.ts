@@ -16,7 +16,14 @@ import {
 const ROUNDS_MAX = 200;
 
 /** Scripts count in ticks of these. */
-const TIMING = { ...RAFT_TIMING, electionTimeoutMaxMs: 3_000, quiesceAfterMs: 0 };
+/** The scripts' own, as they tell what happens when. */
+const TIMING = {
+  ...RAFT_TIMING,
+  heartbeatMs: 500,
+  electionTimeoutMinMs: 1_500,
+  electionTimeoutMaxMs: 3_000,
+  quiesceAfterMs: 0,
+};
 
 type Command = (...words: string[]) => void;
 

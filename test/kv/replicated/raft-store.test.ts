@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ByteReader, ByteWriter } from '../../../src/base/bytes.js';
 import type { KvWriter } from '../../../src/kv/engine.js';
+import { RAFT_TIMING } from '../../../src/kv/raft/settings.js';
 import { OUTCOME } from '../../../src/kv/replicated/commands.js';
 import { Cluster, put } from './cluster.js';
 
@@ -208,7 +209,7 @@ describe('a store of many ranges', () => {
     };
     const commits = cluster.hosts.map(({ store }) => store.commits);
     cluster.run(10_000);
-    expect(frames).toBe(3 * 2 * 20);
+    expect(frames).toBe(3 * 2 * (10_000 / RAFT_TIMING.heartbeatMs));
     expect(cluster.hosts.map(({ store }) => store.commits)).toEqual(commits);
   });
 

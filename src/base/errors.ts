@@ -25,7 +25,7 @@ export const ERRORS = {
     'Set cluster.advertise to the address, or address:port, at which the other hosts reach this one.',
   SHOAL_ADMIN_TOKEN: 'Delete the file: the node makes a new one at its next start.',
   SHOAL_ADMIN_UNREACHABLE:
-    'Name a running node of a cluster as it was started (--config FILE, --set node.dataDir=DIR), or by --url and --token-file.',
+    'Name a running node of a cluster as it was started (--config FILE, --set node.dataDir=DIR), or by --url and --token-file. A node that is in no cluster can be asked when it has admin.enabled: true.',
   SHOAL_ADMIN_REFUSED:
     '"shoalmq cluster members", "shoalmq kv ranges" and "shoalmq kv stores" show what the node knows.',
   SHOAL_DATA_DIR_LOCKED: 'Another process uses this data directory: stop it, or choose another node.dataDir.',

@@ -28,13 +28,13 @@ export function kvMetrics(kv: KvMetricsSource): CollectedMetric[] {
     }),
     gauge(
       'ranges',
-      'Ranges that stores share, as this node sees them; alert on no-quorum and no-leader.',
+      'Ranges that stores share, as this node sees them; alert on no_quorum and no_leader.',
       () => {
         const rows = shared();
         return servicesOf(rows).flatMap(service =>
           RANGE_STATES.filter(state => state !== 'lost').map(state => {
             const count = rows.filter(row => row.service === service && row.state === state).length;
-            return [{ service, state }, count] as const;
+            return [{ service, state: state.replace('-', '_') }, count] as const;
           }),
         );
       },

@@ -79,9 +79,9 @@ export function kvRoutes(kv: KvSource, clock: Asked['clock']): Routes {
     ['GET /kv/ranges', () => ok(rangesReport(kv.board.landscape()))],
     ['GET /kv/stores', () => ok(storesReport(kv.board.landscape(), kv.ownStores, clock.monotonicMs()))],
     ['GET /kv/balancers', async () => ok(await balancersReport(kv))],
-    ['POST /kv/balancers', body => setBalancer(kv, body)],
+    ['POST /kv/balancers', body => setBalancer(asked, body)],
     ['GET /kv/rules', () => ok(rulesReport(kv.board.steering))],
-    ['POST /kv/rules', body => setRules(kv, body)],
+    ['POST /kv/rules', body => setRules(asked, body)],
     ['POST /kv/transfer', body => order(asked, 'transfer', body)],
     ['POST /kv/split', body => order(asked, 'split', body)],
     ['POST /kv/merge', body => order(asked, 'merge', body)],
@@ -282,7 +282,8 @@ async function balancersReport(kv: KvSource): Promise<BalancersReport> {
 }
 
 /** Takes `{"name": "merge", "running": false}`. */
-function setBalancer(kv: KvSource, body: unknown): Answer {
+function setBalancer(asked: Asked, body: unknown): Answer {
+  const { kv } = asked;
   const { name, running } = (body ?? {}) as { name?: unknown; running?: unknown };
   if (typeof name !== 'string' || typeof running !== 'boolean')
     return refusal(400, 'the body has to be {"name": TEXT, "running": true or false}');
@@ -291,7 +292,7 @@ function setBalancer(kv: KvSource, body: unknown): Answer {
     return refusal(404, `no balancer is called ${shown(name)}; there are ${names.join(', ')}`);
   const { changes, stopped } = kv.board.steering;
   const others = stopped.filter(other => other !== name);
-  return steered(kv, { changes, stopped: running ? others : [...others, name].sort() });
+  return steered(asked, { changes, stopped: running ? others : [...others, name].sort() });
 }
 
 function rulesReport(steering: Steering): RulesReport {
@@ -301,7 +302,8 @@ function rulesReport(steering: Steering): RulesReport {
 }
 
 /** Takes `{"set": {"voters": 5}, "unset": ["settleMs"]}`, or one of the two. */
-function setRules(kv: KvSource, body: unknown): Answer {
+function setRules(asked: Asked, body: unknown): Answer {
+  const { kv } = asked;
   const { set = {}, unset = [] } = (body ?? {}) as { set?: unknown; unset?: unknown };
   if (typeof set !== 'object' || set === null || Array.isArray(set) || !Array.isArray(unset))
     return refusal(400, 'the body has to be {"set": {RULE: NUMBER}, "unset": [RULE]}');
@@ -319,11 +321,12 @@ function setRules(kv: KvSource, body: unknown): Answer {
   const different = Object.entries(rules).filter(
     ([name, value]) => DEFAULT_RULES[name as keyof Rules] !== value,
   );
-  return steered(kv, { changes: Object.fromEntries(different), stopped });
+  return steered(asked, { changes: Object.fromEntries(different), stopped });
 }
 
-function steered(kv: KvSource, steering: Steering): Answer {
-  const isPlain = Object.keys(steering.changes).length === 0 && steering.stopped.length === 0;
-  kv.publish([{ key: RULES_KEY, bytes: isPlain ? undefined : encodeSteering(steering) }]);
+function steered({ kv, clock }: Asked, changed: Omit<Steering, 'atMs'>): Answer {
+  const atMs = Math.max(Math.round(clock.wallMs()), kv.board.steering.atMs + 1);
+  const steering = { ...changed, atMs };
+  kv.publish([{ key: RULES_KEY, bytes: encodeSteering(steering) }]);
   return { status: 200, body: { ...rulesReport(steering), stopped: steering.stopped } };
 }

@@ -9,7 +9,7 @@
  *   cluster*.ts                this node as a host of its cluster, and what an operator sees and does there
  *   kv-relay.ts, kv-store-thread.ts   what the stores of this node and those of others say to each other, by way of main
  *   kv-standing.ts, kv-begun.ts   when this node's stores may change anything, and begin something; kv-access.ts: calls
- *   kv-view.ts, kv-*routes.ts, kv-*commands.ts, kv-doctor.ts, kv-probe.ts   what an operator sees of the storage, and does there
+ *   kv-view.ts, kv-*routes.ts, kv-*commands.ts, kv-doctor.ts, kv-probe.ts, kv-rules.ts   what an operator sees of the storage, and does there
  *   rpc-*.ts, node-service.ts, peers.ts   the services of this node; what nodes ask each other about themselves
  *   service*.ts, traffic.ts    what an operator sees of services, and which servers get whose calls
  *   finding.ts, doctor-calls.ts   what the doctor says, and what it says of calls
@@ -77,6 +77,7 @@ import { kvMetrics } from './kv-metrics.js';
 import { examineKv } from './kv-probe.js';
 import { KvRelay, LONE_STANDING } from './kv-relay.js';
 import { kvRoutes } from './kv-routes.js';
+import { RulesKeeper } from './kv-rules.js';
 import { type NodeStatus, openMetricsServer } from './metrics-server.js';
 import type { AdmissionInput, Opened } from './mqtt-worker.js';
 import { sampleRings } from './ring-metrics.js';
@@ -191,6 +192,8 @@ class Node {
     const { config, scope, log, env } = this;
     scope.own(new DataDir(config.node.dataDir));
     if (isClustered(config)) this.relay.remember(new KvBegun(config.node.dataDir, log));
+    const isTold = () => !isClustered(config) || this.relay.access !== undefined;
+    scope.own(new RulesKeeper(config.node.dataDir, this.relay, log, isTold));
     const lineage = scope.own(new Lineage(config.node.dataDir, 'apply-0', 'match-0'));
     // Read once here, so that a bad file is one error and not one per thread.
     await (await openAuth(config, env)).close();

@@ -50,6 +50,8 @@ export class RangeWorld {
   readonly clients: RangeClient[] = [];
   isWorking = true;
   thinkMs = 300;
+  /** Share of the clients' attempts that come once more, late. */
+  lateness = 0;
   isCalm = false;
   /** Nothing is broken from then on. */
   calmFromMs = Number.POSITIVE_INFINITY;
@@ -126,11 +128,12 @@ export class RangeWorld {
   }
 
   /** Written by an operator, on some node. */
-  steer(steering: Steering): void {
+  steer(steering: Omit<Steering, 'atMs'>): void {
     const living = this.stores.filter(({ node }) => node.isResponsive);
     if (living.length === 0) return;
     const { gossip, node } = this.random.pick(living);
-    gossip.write(RULES_KEY, encodeSteering(steering), 1e12 + ++this.#steerings);
+    const atMs = ++this.#steerings;
+    gossip.write(RULES_KEY, encodeSteering({ ...steering, atMs }), 1e12 + atMs);
     this.note(node.label, `is told new rules: ${JSON.stringify(steering)}`);
   }
 

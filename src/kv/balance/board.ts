@@ -64,7 +64,9 @@ export class Board {
   private figuresDueMs = Number.POSITIVE_INFINITY;
   private looks = 0;
   private seen: Landscape | undefined;
-  private heard = NO_STEERING;
+  private latest = NO_STEERING;
+  /** Of the entry that the map has. */
+  private toldAtMs = 0;
 
   /** `own`: the store that it belongs to, if any. */
   constructor(clock: Clock, own?: { readonly id: number; readonly account: PublishedStore }) {
@@ -111,13 +113,25 @@ export class Board {
   private hearSteering(bytes: Uint8Array | undefined): boolean {
     const steering = bytes === undefined ? NO_STEERING : decodeSteering(bytes);
     if (steering === undefined) return false;
-    this.heard = steering;
+    this.toldAtMs = steering.atMs;
+    return this.recall(steering);
+  }
+
+  /** This was heard once. False if something later was. */
+  recall(steering: Steering): boolean {
+    if (steering.atMs < this.latest.atMs) return false;
+    this.latest = steering;
     return true;
   }
 
   /** What operators have changed; the same object until they change it again. */
   get steering(): Steering {
-    return this.heard;
+    return this.latest;
+  }
+
+  /** The map is behind that: it wants to be told. */
+  get isSteeringLost(): boolean {
+    return this.latest.atMs > this.toldAtMs;
   }
 
   private knownOf(store: number, nowMs: number): Known {

@@ -12,7 +12,7 @@ import {
 } from '../../../src/kv/balance/rules-entry.js';
 import { Stewards } from './stewards.js';
 
-const STEERING = { changes: { voters: 5 }, stopped: ['merge'] };
+const STEERING = { changes: { voters: 5 }, stopped: ['merge'], atMs: 7 };
 
 function entry(value: unknown): Uint8Array {
   return Buffer.from(JSON.stringify(value));
@@ -25,13 +25,14 @@ describe('the entry of rules', () => {
   });
 
   it.each([
-    ['of a newer release', { version: 2, rules: {}, stopped: [] }],
-    ['with a rule that nobody knows', { version: 1, rules: { speed: 9 }, stopped: [] }],
-    ['with a value out of bounds', { version: 1, rules: { voters: 4 }, stopped: [] }],
-    ['that contradicts itself', { version: 1, rules: { mergeBytes: 2 ** 40 }, stopped: [] }],
-    ['without balancers', { version: 1, rules: {} }],
-    ['with balancers that are no names', { version: 1, rules: {}, stopped: [7] }],
-    ['with too many of them', { version: 1, rules: {}, stopped: Array(33).fill('merge') }],
+    ['of a newer release', { version: 2, rules: {}, stopped: [], atMs: 1 }],
+    ['with a rule that nobody knows', { version: 1, rules: { speed: 9 }, stopped: [], atMs: 1 }],
+    ['with a value out of bounds', { version: 1, rules: { voters: 4 }, stopped: [], atMs: 1 }],
+    ['that contradicts itself', { version: 1, rules: { mergeBytes: 2 ** 40 }, stopped: [], atMs: 1 }],
+    ['without balancers', { version: 1, rules: {}, atMs: 1 }],
+    ['with balancers that are no names', { version: 1, rules: {}, stopped: [7], atMs: 1 }],
+    ['with too many of them', { version: 1, rules: {}, stopped: Array(33).fill('merge'), atMs: 1 }],
+    ['of no time', { version: 1, rules: {}, stopped: [], atMs: -1 }],
     ['that is a list', []],
     ['that is nothing', null],
   ])('%s is none', (_, value) => {
@@ -56,7 +57,7 @@ describe('the entry of rules', () => {
   it('gives the rules in effect, and none where it contradicts what was there before', () => {
     expect(rulesOf(STEERING)).toEqual({ ...DEFAULT_RULES, voters: 5 });
     const small = { ...DEFAULT_RULES, splitBytes: 2 ** 20, mergeBytes: 0 };
-    expect(rulesOf({ changes: { mergeBytes: 2 ** 20 }, stopped: [] }, small)).toBe(small);
+    expect(rulesOf({ changes: { mergeBytes: 2 ** 20 }, stopped: [], atMs: 1 }, small)).toBe(small);
   });
 
   it('is heard by a board, which keeps to the last that it could read', () => {
@@ -66,8 +67,14 @@ describe('the entry of rules', () => {
     expect(board.steering).toEqual(STEERING);
     expect(board.hear(RULES_KEY, entry({ version: 2 }))).toBe(false);
     expect(board.steering).toEqual(STEERING);
-    expect(board.hear(RULES_KEY, undefined)).toBe(true);
-    expect(board.steering).toBe(NO_STEERING);
+    expect(board.isSteeringLost).toBe(false);
+    // All nodes were stopped, or one that slept has told what it knew.
+    for (const older of [undefined, encodeSteering({ ...STEERING, atMs: 6, stopped: [] })]) {
+      expect(board.hear(RULES_KEY, older)).toBe(false);
+      expect([board.steering, board.isSteeringLost]).toEqual([STEERING, true]);
+    }
+    expect(board.hear(RULES_KEY, encodeSteering({ ...NO_STEERING, atMs: 8 }))).toBe(true);
+    expect([board.steering.stopped, board.isSteeringLost]).toEqual([[], false]);
     expect(board.landscape().stores).toEqual([]);
   });
 
@@ -78,10 +85,10 @@ describe('the entry of rules', () => {
         governor.states().flatMap(({ name, running: is }) => (is ? [] : [name])),
       );
     expect(running()).toEqual([[], [], []]);
-    world.put(RULES_KEY, encodeSteering({ changes: {}, stopped: ['merge', 'a-later-one'] }));
+    world.put(RULES_KEY, encodeSteering({ changes: {}, stopped: ['merge', 'a-later-one'], atMs: 1 }));
     world.look();
     expect(running()).toEqual([['merge'], ['merge'], ['merge']]);
-    world.put(RULES_KEY, encodeSteering({ changes: { bootstrapAfterMs: 0 }, stopped: [] }));
+    world.put(RULES_KEY, encodeSteering({ changes: { bootstrapAfterMs: 0 }, stopped: [], atMs: 2 }));
     for (const steward of world.stewards) steward.isSettled = true;
     world.look();
     expect(running()).toEqual([[], [], []]);

@@ -65,6 +65,7 @@ function realEnv(): Env {
 }
 
 export interface BenchOptions {
+  readonly valueBytes?: number;
   readonly order: KeyOrder;
   /** How many there are until they come round. */
   readonly keys?: number;
@@ -125,7 +126,7 @@ export class Bench {
   put(count: number): void {
     this.waiting += count;
     for (let at = 0; at < count; at++) {
-      const body = Buffer.allocUnsafe(KEY_BYTES + VALUE_BYTES);
+      const body = Buffer.allocUnsafe(KEY_BYTES + (this.options.valueBytes ?? VALUE_BYTES));
       body.fill(7, KEY_BYTES);
       writeKey(body, this.next++ % (this.options.keys ?? KEYS), this.options.order);
       this.store.propose(RANGE, 1, SESSION, ++this.sequence, body);

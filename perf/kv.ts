@@ -4,12 +4,14 @@
  *   kv-store.ts      one store: batched puts, single puts, a thousand idle ranges
  *   kv-snapshot.ts   a state that travels to another store, and puts meanwhile, both stores in this process
  *   kv-cluster.ts    three stores in three processes: puts, the leader's death, idle ranges, states that travel
+ *   kv-nodes.ts      three nodes of the product, and a process that calls their map
  *   kv-peer.ts       one of these processes
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
 import { measureCluster, measureIdleCluster, measureTravels } from './kv-cluster.js';
+import { measureNodes } from './kv-nodes.js';
 import { measureSnapshot } from './kv-snapshot.js';
 import { measureIdle, measureStore } from './kv-store.js';
 import { describeMachine, machineLine } from './machine.js';
@@ -92,6 +94,8 @@ async function measureState({ megabytes }: KvOptions): Promise<KvLine[]> {
     { ...plain, title: `${title}: one put meanwhile, p50`, unit: 'ms', value: travel.putP50Ms },
     judged(`${title}: one put meanwhile, longest`, 'ms', travel.putMaxMs, STALL_MS_MAX),
     { ...plain, title: `${title}: longest turn of who receives`, unit: 'ms', value: travel.turnMaxMs },
+    { ...plain, title: `${title}: the sender's file grows by`, unit: 'MB', value: travel.grownMegabytes },
+    { ...plain, title: `${title}: held in memory for it, both`, unit: 'MB', value: travel.heldMegabytes },
   ];
 }
 
@@ -110,6 +114,26 @@ async function measureThree({ rounds, seconds, failovers }: KvOptions): Promise<
     judged('three processes: put, 256 under way, p50', 'ms', windowP50Ms, THREE_P50_MS_MAX),
     judged('three processes: one put, p50', 'ms', singleP50Ms, THREE_P50_MS_MAX, lmdbSingleP50Ms),
     judged('kill of the leader to the next answer, p50', 'ms', median(failoversMs), FAILOVER_P50_MS_MAX),
+  ];
+}
+
+async function measureProduct({ rounds, seconds, failovers }: KvOptions): Promise<KvLine[]> {
+  const { putsPerSecond, windowP50Ms, singleP50Ms, failoversMs } = await measureNodes(
+    rounds,
+    seconds,
+    failovers,
+  );
+  const plain = { yardstick: Number.NaN, wanted: '-', isMet: undefined };
+  return [
+    { ...plain, title: 'three nodes: puts to the map', unit: '/s', value: putsPerSecond },
+    { ...plain, title: 'three nodes: put, 256 under way, p50', unit: 'ms', value: windowP50Ms },
+    { ...plain, title: 'three nodes: one put, p50', unit: 'ms', value: singleP50Ms },
+    judged(
+      'three nodes: kill of the leading one to the next answer, p50',
+      'ms',
+      median(failoversMs),
+      FAILOVER_P50_MS_MAX,
+    ),
   ];
 }
 
@@ -143,6 +167,7 @@ const PARTS: Readonly<Record<string, (options: KvOptions) => Promise<KvLine[]>>>
   idle: measureThousand,
   snapshot: measureState,
   cluster: measureThree,
+  nodes: measureProduct,
   states: measureStates,
 };
 

@@ -497,3 +497,19 @@ describe('memory', () => {
     expect(asked).toBe(1);
   });
 });
+
+describe('a driver that cannot apply', () => {
+  it('is handed nothing out, keeps little in memory, and gets everything later', () => {
+    const bench = new Bench(THREE);
+    bench.obey();
+    bench.raft.isHeldBack = true;
+    for (let from = 0; from < 40; from += 4) {
+      bench.append(2, 1, [from, from === 0 ? 0 : 1], [1, 1, 1, 1], from + 4);
+      bench.obey();
+    }
+    expect([bench.raft.commitIndex, bench.log.applied]).toEqual([40, 0]);
+    bench.raft.isHeldBack = false;
+    bench.obey();
+    expect(bench.log.applied).toBe(40);
+  });
+});

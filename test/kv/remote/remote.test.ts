@@ -300,7 +300,17 @@ describe('StoreLinks', () => {
     links.close();
   });
 
-  it('drops and counts what a full stream does not take', () => {
+  it('keeps what a full stream does not take at once: the parts of a state come in a row', () => {
+    const { world, asking, store } = start();
+    const links = new StoreLinks(asking.rpc.client(kvService), () => undefined);
+    for (const text of 'abcdefgh') links.send(22, Buffer.alloc(500 * 1024, text));
+    world.run(1000);
+    expect(store.frames.map(frame => frame[0]).join('')).toBe('abcdefgh');
+    expect(links.dropped).toBe(0);
+    links.close();
+  });
+
+  it('drops and counts what is more than may wait', () => {
     const { world, asking, serving, store } = start();
     const links = new StoreLinks(asking.rpc.client(kvService), () => undefined);
     serving.isFrozen = true;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Cluster } from './cluster.js';
+import { delay } from './delays.js';
 
 const RANGES = 8;
 
@@ -7,21 +8,7 @@ const RANGES = 8;
 function delayed(delayMs: number): Cluster {
   const cluster = new Cluster();
   for (let range = 1; range <= RANGES; range++) cluster.found(range, String(range - 1), String(range));
-  const under: { readonly atMs: number; readonly from: number; readonly to: number; frame: Uint8Array }[] =
-    [];
-  cluster.filter = (from, to, frame) => {
-    under.push({ atMs: cluster.nowMs + delayMs, from, to, frame });
-    return false;
-  };
-  const { hosts } = cluster;
-  const settle = cluster.settle.bind(cluster);
-  cluster.settle = () => {
-    while (under.length > 0 && under[0]!.atMs <= cluster.nowMs) {
-      const { from, to, frame } = under.shift()!;
-      hosts[to]!.store.step(hosts[from]!.store.id, frame);
-    }
-    settle();
-  };
+  delay(cluster, delayMs);
   return cluster;
 }
 

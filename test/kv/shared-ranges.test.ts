@@ -106,6 +106,10 @@ class PickyEngine extends MemoryEngine {
     this.commits++;
   }
 
+  override hold(...[work, ended]: Parameters<MemoryEngine['hold']>): void {
+    super.hold(writer => work(this.picky(writer)), ended);
+  }
+
   private picky(writer: KvWriter): KvWriter {
     return {
       get: key => writer.get(key),

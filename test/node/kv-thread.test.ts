@@ -1,13 +1,16 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ByteWriter } from '../../src/base/bytes.js';
 import { ShoalError } from '../../src/base/errors.js';
 import { OP, STATUS } from '../../src/contract/contract.js';
 import { CALL_EVENT, CALLER_WANTS } from '../../src/contract/kv-relay.js';
 import { decodeReplica, decodeStore, replicaKey, storeKey } from '../../src/kv/balance/account-codec.js';
 import { decodeAnswer, encodeOrder } from '../../src/kv/balance/order.js';
+import type { KvWriter } from '../../src/kv/engine.js';
 import { SERVICE } from '../../src/kv/keys.js';
 import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { OUTCOME } from '../../src/kv/replicated/commands.js';
 import { ASK } from '../../src/kv/route/client.js';
+import { KvThread } from '../../src/node/kv-thread.js';
 import { mapAnswer, ThreadNode, ThreadWorld } from './kv-thread-world.js';
 
 beforeEach(() => {
@@ -219,6 +222,21 @@ describe('callers', () => {
     expect(node.answers(1)).toMatchObject([wrong, wrong]);
   });
 
+  it('are sent away without their answers when main reads nothing any more', () => {
+    const sent: Buffer[] = [];
+    const thread = new KvThread({
+      send: (bytes, start, end) => sent.push(Buffer.from(bytes.subarray(start, end))),
+      congested: true,
+      depthBytes: 2 ** 27,
+      schedule: () => undefined,
+    });
+    expect(thread.answers(7, Buffer.from('answers'))).toBe(false);
+    const end = new ByteWriter().u8(OP.KV_CALLER).u32(0).u32(7).u8(CALLER_WANTS.END).copy();
+    expect(sent).toEqual([end]);
+    thread.frame(1, Buffer.from('frame'));
+    expect([sent.length, thread.dropped]).toEqual([1, 1]);
+  });
+
   it('pause while the ring to main is congested, and frames for stores are dropped', () => {
     const three = world(3, { ringBytes: 16_384 });
     const leader = three.form(3);
@@ -248,12 +266,18 @@ class FullEngine extends MemoryEngine {
   refused = 0;
 
   override write(...[work, durable]: Parameters<MemoryEngine['write']>): void {
-    super.write(writer => {
-      work(writer);
-      if (!this.isFull) return;
-      this.refused++;
-      throw new ShoalError('SHOAL_STORAGE_FULL', 'on purpose');
-    }, durable);
+    super.write(writer => this.fill(work, writer), durable);
+  }
+
+  override hold(...[work, ended]: Parameters<MemoryEngine['hold']>): void {
+    super.hold(writer => this.fill(work, writer), ended);
+  }
+
+  private fill(work: (writer: KvWriter) => void, writer: KvWriter): void {
+    work(writer);
+    if (!this.isFull) return;
+    this.refused++;
+    throw new ShoalError('SHOAL_STORAGE_FULL', 'on purpose');
   }
 }
 

@@ -18,6 +18,8 @@ export interface KvPatient {
   readonly landscape: Landscape;
   readonly rules: Rules;
   readonly stopped: readonly string[];
+  /** Services of which the asked node has ever seen a range with something in it (kv-begun.ts). */
+  readonly begun: ReadonlySet<number>;
   /** By the clock of the landscape. */
   readonly nowMs: number;
   /** Ranges of the map that were asked to take a write just now, and what came of it. */
@@ -285,7 +287,7 @@ function fewVoters({ landscape, rules }: KvPatient): Finding[] {
 
 // -- What is not there, or stands still ----------------------------------------------------------------------
 
-function missing({ landscape, rules }: KvPatient): Finding[] {
+function missing({ landscape, rules, begun }: KvPatient): Finding[] {
   const shared = sharedOf(landscape);
   const services = new Set(shared.stores.flatMap(store => (store.alive ? store.services : [])));
   return [...services]
@@ -293,11 +295,20 @@ function missing({ landscape, rules }: KvPatient): Finding[] {
       service => !shared.stores.some(({ replicas }) => replicas.some(one => serviceOf(one) === service)),
     )
     .map(service =>
-      note(
-        `No store has any range of ${serviceWords(service)} yet, so it cannot be used.`,
-        `It begins by itself, at most ${duration(2 * rules.bootstrapAfterMs)} after the nodes have found each other. If it does not, a node of its seeds may never have answered: none begins anything before.`,
-      ),
+      begun.has(service)
+        ? wrong(
+            `No store that is known here has any range of ${serviceWords(service)}, though there were some: those that have them are all away.`,
+            `Start their nodes. Nothing begins anew before, so that nothing is taken for gone. If their disks are gone for good, what they had is lost: remove the file begun-${hex(service)} from the data directory of one node while it is stopped, and start that again.`,
+          )
+        : note(
+            `No store has any range of ${serviceWords(service)} yet, so it cannot be used.`,
+            `It begins by itself, at most ${duration(2 * rules.bootstrapAfterMs)} after the nodes have found each other. If it does not, a node of its seeds may never have answered: none begins anything before.`,
+          ),
     );
+}
+
+function hex(service: number): string {
+  return service.toString(16).padStart(2, '0');
 }
 
 function stopped({ stopped: names }: KvPatient): Finding[] {

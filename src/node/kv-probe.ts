@@ -31,6 +31,7 @@ export async function examineKv(
     landscape: board.landscape(),
     rules: rulesOf(steering),
     stopped: steering.stopped,
+    begun: kv.begunServices,
     nowMs: clock.monotonicMs(),
     probes,
   });

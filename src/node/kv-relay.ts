@@ -126,7 +126,12 @@ export class KvRelay implements Closable {
   }
 
   private tellStanding(thread: KvStoreThread): void {
-    if (this.standing !== undefined) thread.standingIs({ ...this.standing, begun: this.begun?.all ?? NONE });
+    if (this.standing !== undefined) thread.standingIs({ ...this.standing, begun: this.begunServices });
+  }
+
+  /** Services of which this node has ever seen a range with something in it. */
+  get begunServices(): ReadonlySet<number> {
+    return this.begun?.all ?? NONE;
   }
 
   /** What was seen to have begun is kept there; stores that open afterwards are told. */

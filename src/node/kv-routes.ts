@@ -24,6 +24,8 @@ export interface KvSource {
   readonly board: Board;
   /** Stores of this node. */
   readonly ownStores: readonly number[];
+  /** Services of which this node has ever seen a range with something in it. */
+  readonly begunServices: ReadonlySet<number>;
   /** For calls; undefined without a cluster. */
   readonly access: MapAccess | undefined;
   steer(store: number, order: Uint8Array): Promise<RpcResult<Uint8Array>>;

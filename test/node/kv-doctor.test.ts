@@ -10,7 +10,7 @@ const LOST = { alive: false, sinceMs: NOW_MS - 120_000 };
 
 function examine(landscape: Landscape, more: Partial<KvPatient> = {}): readonly Finding[] {
   return kvFindings({
-    ...{ landscape, rules: DEFAULT_RULES, stopped: [], nowMs: NOW_MS, probes: [] },
+    ...{ landscape, rules: DEFAULT_RULES, stopped: [], begun: new Set<number>(), nowMs: NOW_MS, probes: [] },
     ...more,
   });
 }
@@ -132,6 +132,9 @@ describe('the doctor, of the replicated storage', () => {
 
   it('knows when there is nothing yet, and what stands still', () => {
     expect(finding(landscapeOf(3, [])).what).toContain('No store has any range of map yet');
+    const gone = finding(landscapeOf(3, []), { begun: new Set([0x6d]) });
+    expect(gone).toMatchObject({ severity: 'wrong', what: expect.stringContaining('are all away') });
+    expect(gone.remedy).toContain('the file begun-6d');
     const { what, remedy } = finding(landscapeOf(3, [WHOLE]), { stopped: ['merge'] });
     expect([what, remedy]).toEqual([
       'The balancer merge was stopped by an operator.',

@@ -139,7 +139,7 @@ describe('the doctor', () => {
       board.hear(replicaKey(1, replica.range), encodeReplica(replica));
     board.hostsAre(new Set([71]));
     return {
-      ...{ board, access, ownStores: [1] },
+      ...{ board, access, ownStores: [1], begunServices: new Set<number>() },
       steer: async () => rpcFailure('unavailable', ''),
       publish: () => undefined,
     };

@@ -18,7 +18,13 @@ function metricsOf(ranges: readonly RangeSpec[], alive: readonly number[], answe
   }
   board.hostsAre(new Set(alive.map(store => 70 + store)));
   return kvMetrics({
-    ...{ board, access: undefined, ownStores: [1, 2], dropped: { out: 3, in: 4 } },
+    ...{
+      board,
+      access: undefined,
+      begunServices: new Set<number>(),
+      ownStores: [1, 2],
+      dropped: { out: 3, in: 4 },
+    },
     steer: async store =>
       store === 1 && answer !== undefined
         ? { kind: 'ok', value: encodeAnswer(answer) }

@@ -14,6 +14,7 @@ class Operated implements KvSource {
   readonly world = new Stewards(4);
   readonly board: Board;
   readonly access = undefined;
+  readonly begunServices = new Set<number>();
   /** Stores that do not answer. */
   readonly mute = new Set<number>();
   steered = 0;

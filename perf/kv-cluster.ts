@@ -29,7 +29,7 @@ const QUIET_MS = 60_000;
 const SETTLE_MS = 5_000;
 const SNAPSHOT_MS_MAX = 300_000;
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise(done => server.once('listening', done));
   const { port } = server.address() as { port: number };
@@ -37,7 +37,8 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-class Peer {
+/** A process of kv-peer.ts. */
+export class Peer {
   private readonly settings: KvMemberSettings;
   private child: ChildProcess | undefined;
   private readonly waiting = new Map<number, (value: never) => void>();

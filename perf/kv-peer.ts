@@ -1,8 +1,9 @@
 /**
  * One of the processes of `npm run perf -- kv`, the part of several stores: `kv-peer.js SETTINGS` is a host with a store,
- * and does what its parent asks.
+ * or only a caller of the map of others, and does what its parent asks.
  */
 import { SERVICE } from '../src/kv/keys.js';
+import { encodePut, mapKey } from '../src/kv/map/map-codec.js';
 import { ASK } from '../src/kv/route/client.js';
 import { KvMember, type KvMemberSettings } from '../test/e2e/kv-member.js';
 import { KEY_BYTES, Puts } from './kv-store.js';
@@ -48,7 +49,8 @@ const WAITS_KEPT = 20_000;
 const DEADLINE_MS = 60_000;
 const WHOLE = { start: Uint8Array.of(SERVICE.RETAIN), end: Uint8Array.of(SERVICE.RETAIN + 1) };
 
-const member = new KvMember(JSON.parse(process.argv[2] ?? '') as KvMemberSettings, WHOLE, () => new Puts());
+const settings = JSON.parse(process.argv[2] ?? '') as KvMemberSettings;
+const member = new KvMember(settings, WHOLE, () => new Puts());
 
 function look(): PeerSeen {
   const replicas = [...member.host!.store.replicas];
@@ -62,6 +64,26 @@ function look(): PeerSeen {
     awake: replicas.filter(({ raft }) => !raft.isQuiescent).length,
     cpuUs: user + system,
   };
+}
+
+interface Put {
+  readonly key: Uint8Array;
+  readonly body: Uint8Array;
+}
+
+function put(number: number, valueBytes: number): Put {
+  const body = Buffer.allocUnsafe(KEY_BYTES + valueBytes);
+  body.fill(7, KEY_BYTES);
+  body[0] = SERVICE.RETAIN;
+  body.writeUInt32BE(0, 1);
+  body.writeUInt32BE(number, 5);
+  return { key: body.subarray(0, KEY_BYTES), body };
+}
+
+function mapPut(number: number, valueBytes: number): Put {
+  const key = `key-${number}`;
+  const body = encodePut({ key, value: new Uint8Array(valueBytes).fill(7), nowMs: Date.now() });
+  return { key: mapKey(key), body };
 }
 
 let next = 0;
@@ -79,12 +101,9 @@ function puts({ window, valueBytes, keys, countMax, ms }: PutsWanted): Promise<P
         return;
       }
       begun++;
-      const body = Buffer.allocUnsafe(KEY_BYTES + valueBytes);
-      body.fill(7, KEY_BYTES);
-      body[0] = SERVICE.RETAIN;
-      body.writeUInt32BE(0, 1);
-      body.writeUInt32BE(next++ % keys, 5);
-      member.access.call(ASK.MUTATE, body.subarray(0, KEY_BYTES), body, DEADLINE_MS, {
+      const { key, body } =
+        settings.data === undefined ? mapPut(next++ % keys, valueBytes) : put(next++ % keys, valueBytes);
+      member.access.call(ASK.MUTATE, key, body, DEADLINE_MS, {
         done: () => {
           count++;
           if (waitsMs.length < WAITS_KEPT) waitsMs.push(performance.now() - startMs);

@@ -16,7 +16,9 @@ import { Underlay } from '../../src/underlay/underlay.js';
 import { KvDirect } from './kv-direct.js';
 
 const VERSION = '0.0.0';
-const ENVIRONMENT = 'kv';
+/** Of the cluster, for nodes that are to be in the same one. */
+export const ENVIRONMENT = 'kv';
+export const CLUSTER_KEY = 'the secret of the storage';
 const LOOK_MS = 200;
 
 export interface KvMemberSettings {
@@ -76,7 +78,7 @@ export class KvMember {
     this.driver = new UnderlayDriver(
       {
         ...{ machine: this.overlay, env, clock, environment: ENVIRONMENT },
-        ...{ sockets: { host, port }, keys: ['the secret of the storage'], seeds },
+        ...{ sockets: { host, port }, keys: [CLUSTER_KEY], seeds },
       },
       { event: () => this.look(), payload: () => undefined, crdt: () => undefined },
     );

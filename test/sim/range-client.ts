@@ -10,6 +10,7 @@ import { encodeOperation, registerKey } from './range-store.js';
 import type { RangeWorld } from './range-world.js';
 
 const LOOK_MS = 200;
+const LATE_MS_MAX = 20_000;
 
 /** Does one operation after another on registers, by the product's own client. */
 export class RangeClient implements Process {
@@ -22,6 +23,7 @@ export class RangeClient implements Process {
   readonly #world: RangeWorld;
   readonly #session: number;
   #lastSequence = 0;
+  readonly #done = new Set<number>();
   readonly #random: SeededRandom;
   readonly #client: KvClient;
   readonly #route = new Route();
@@ -53,13 +55,15 @@ export class RangeClient implements Process {
   #send(store: number, attempt: Attempt): boolean {
     const to = this.#world.nodeOf(store);
     if (to === undefined) return false;
-    this.#world.network.send(
-      this.node,
-      to.address,
-      'datagram',
-      { kind: 'attempt', attempt, client: this.node } satisfies Parcel,
-      80,
-    );
+    const parcel: Parcel = { kind: 'attempt', attempt, client: this.node };
+    const { network, time, lateness } = this.#world;
+    network.send(this.node, to.address, 'datagram', parcel, 80);
+    // A copy that was held up somewhere, until long after its answer. Of what was answered only: what comes by a stream
+    // comes once, and the client counts on that when it says that something was not done.
+    if (this.#random.chance(lateness))
+      time.after(this.#random.between(100, LATE_MS_MAX), () => {
+        if (this.#done.has(attempt.sequence)) network.send(this.node, to.address, 'datagram', parcel, 80);
+      });
     const untilMs = this.node.clock.monotonicMs() + this.#random.between(300, 3000);
     this.#patience.set(attempt.sequence, { store, untilMs });
     return true;
@@ -123,6 +127,7 @@ export class RangeClient implements Process {
     const ask = kind === OPERATION.READ ? ASK.QUERY : ASK.MUTATE;
     this.#client.call(ask, registerKey(key), body, nowMs + settings.deadlineMs, {
       done: output => {
+        this.#done.add(operation.sequence);
         const seen = output === undefined ? undefined : Buffer.from(output).readDoubleLE(0);
         if (seen !== undefined) this.#known.set(key, kind === OPERATION.WRITE ? value : seen);
         this.#end(operation, { ...operation, seen, endedAt: time.nowMs });

@@ -85,6 +85,14 @@ function weather(world: RangeWorld, forMs: number): void {
   world.time.after(forMs, world.network.addRule({ from: 'all', to: 'all', settings }, words));
 }
 
+function lateMail(world: RangeWorld, forMs: number): void {
+  world.lateness = world.random.between(0.1, 1);
+  world.note('network', `${(world.lateness * 100).toFixed(0)} % of the attempts come once more, late`);
+  world.time.after(Math.max(forMs, 10_000), () => {
+    world.lateness = 0;
+  });
+}
+
 function slowDisk(world: RangeWorld, forMs: number): void {
   const { random } = world;
   const store = random.pick(world.stores);
@@ -209,7 +217,7 @@ export const RANGE_SCENARIOS: readonly RangeScenario[] = [
   {
     name: 'range-parts',
     about: 'cuts in one direction and in both, lost and late packets',
-    faults: [parts, parts, weather, operate, operate, order, changeRules],
+    faults: [parts, parts, weather, lateMail, lateMail, operate, operate, order, changeRules],
     everyMs: 8000,
     fromMs: BEGUN_MS,
   },
@@ -217,7 +225,7 @@ export const RANGE_SCENARIOS: readonly RangeScenario[] = [
     name: 'range-chaos',
     about: 'all of it at once',
     faults: [
-      ...[crash, crash, blackout, pause, parts, parts, weather, slowDisk, fullDisk],
+      ...[crash, crash, blackout, pause, parts, parts, weather, lateMail, slowDisk, fullDisk],
       ...[operate, operate, order, order, changeRules],
     ],
     everyMs: 5000,

@@ -34,6 +34,8 @@ export interface ToldStanding extends KvStanding {
 const HEARD_BYTES_MAX = 128 * 1024;
 /** With more than this on its way to a store, callers that go on speaking are sent away. */
 const DEPTH_BYTES_MAX = 64 * 1024 * 1024;
+/** More than this on their way, and frames of other stores are dropped: what stores send ahead of answers fits. */
+const FRAMES_DEPTH_BYTES_MAX = 8 * 1024 * 1024;
 /** Orders without answer. */
 const STEERS_MAX = 256;
 
@@ -44,7 +46,7 @@ interface Steer {
 
 /**
  * A store thread as main sees it, from its KV_OPEN to its death: what goes to it by ring, and what of it has to be
- * bounded here. Nothing waits for a ring: frames of other stores are dropped while it is congested, callers are not read
+ * bounded here. Nothing waits for a ring: frames of other stores are dropped while too much waits, callers are not read
  * any more, and of the shared map only the keys are kept that have changed meanwhile.
  */
 export class KvStoreThread {
@@ -61,7 +63,7 @@ export class KvStoreThread {
   private readonly writer = new ByteWriter(64 * 1024);
   private lastCall = 0;
   private isGone = false;
-  /** Frames of other stores that found the ring congested. */
+  /** Frames of other stores that found too much on the way to the ring. */
   dropped = 0;
 
   constructor(
@@ -102,7 +104,7 @@ export class KvStoreThread {
 
   /** Of another store; whoever sent it sends again what matters. */
   frame(bytes: Uint8Array): void {
-    if (this.congested) this.dropped++;
+    if (this.wire.depthBytes(this.peer) > FRAMES_DEPTH_BYTES_MAX) this.dropped++;
     else this.send(this.begin(OP.KV_FRAME).raw(bytes));
   }
 

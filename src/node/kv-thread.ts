@@ -21,18 +21,20 @@ export interface KvThreadWire {
 
 /** With more than this on its way to main, callers that still have answers to come are sent away without. */
 const DEPTH_BYTES_MAX = 64 * 1024 * 1024;
+/** More than this on their way, and frames for other stores are dropped: what a store sends ahead of answers fits. */
+const FRAMES_DEPTH_BYTES_MAX = 8 * 1024 * 1024;
 
 /**
  * A store thread's side of contract/kv-relay.ts: takes what main hands on to the store's {@link KvHost}, and sends main
  * what the store has for others.
  *
- * Frames for other stores are dropped while the ring to main is congested: whoever sent them sends again what matters.
+ * Frames for other stores are dropped while too much waits for the ring to main: who sent them sends again what matters.
  * Callers are told to pause then, and have the answers to what they had asked before, up to {@link DEPTH_BYTES_MAX}.
  *
  * Answers are gathered to the end of the thread's turn, so what one flush made durable leaves in one message a caller.
  */
 export class KvThread implements Closable {
-  /** Frames for other stores that found the ring congested. */
+  /** Frames for other stores that found too much on the way to the ring. */
   dropped = 0;
   private readonly wire: KvThreadWire;
   private host: KvHost | undefined;
@@ -56,7 +58,7 @@ export class KvThread implements Closable {
 
   /** A store's frame for another. */
   readonly frame = (store: number, frame: Uint8Array): void => {
-    if (this.wire.congested) this.dropped++;
+    if (this.wire.depthBytes > FRAMES_DEPTH_BYTES_MAX) this.dropped++;
     else this.send(this.begin(OP.KV_FRAME).f64(store).raw(frame));
   };
 

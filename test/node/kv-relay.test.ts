@@ -44,15 +44,20 @@ describe('frames of stores', () => {
     expect(framesAt(lone, MATCH)).toEqual(['a']);
   });
 
-  it('are dropped and counted while the ring has no room', () => {
+  it('wait for a ring without room, up to 8 MB: then they are dropped and counted', () => {
     const { world, one, other } = two();
     other.congested.add(APPLY);
+    other.depthBytes = 8 * 1024 * 1024;
     frame(one, 22, 'a');
     world.run(50);
-    other.drain(APPLY);
+    other.depthBytes++;
     frame(one, 22, 'b');
     world.run(50);
-    expect(framesAt(other)).toEqual(['b']);
+    other.depthBytes = 0;
+    other.drain(APPLY);
+    frame(one, 22, 'c');
+    world.run(50);
+    expect(framesAt(other)).toEqual(['a', 'c']);
     expect(other.relay.dropped).toEqual({ in: 1, out: 0 });
   });
 });

@@ -237,7 +237,7 @@ describe('callers', () => {
     expect([sent.length, thread.dropped]).toEqual([1, 1]);
   });
 
-  it('pause while the ring to main is congested, and frames for stores are dropped', () => {
+  it('pause while the ring to main is congested', () => {
     const three = world(3, { ringBytes: 16_384 });
     const leader = three.form(3);
     const put = three.put(leader, 1, 'a', 'x'.repeat(10_000));
@@ -247,7 +247,6 @@ describe('callers', () => {
     const gets = [1, 2, 3].map(() => three.get(leader, 1, 'a'));
     leader.pump();
     three.run(2000);
-    expect(leader.kv.dropped).toBeGreaterThan(0);
     expect(leader.answers(1).length).toBeLessThan(4);
     leader.isDeaf = false;
     three.run(500);

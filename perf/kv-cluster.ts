@@ -50,16 +50,18 @@ export class Peer {
 
   async start(): Promise<void> {
     const child = fork(PEER, [JSON.stringify(this.settings)], {
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     this.child = child;
-    await new Promise<void>((done, fail) => {
+    await new Promise<void>(done => {
       child.on('message', ({ number, value }: { number: number; value: never }) => {
         if (number === 0) done();
         this.waiting.get(number)?.(value);
         this.waiting.delete(number);
       });
-      child.once('exit', code => fail(new Error(`a store's process ended with ${code}`)));
+      child.once('exit', code => {
+        if (this.child === child) throw new Error(`a process of the measurement ended with ${code}`);
+      });
     });
   }
 

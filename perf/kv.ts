@@ -138,8 +138,9 @@ async function measureProduct({ rounds, seconds, failovers }: KvOptions): Promis
 }
 
 async function measureThousand({ seconds }: KvOptions): Promise<KvLine[]> {
-  const alone = await measureIdle(Math.max(5, seconds));
-  const { one, many } = await measureIdleCluster(IDLE_RANGES, Math.max(20, seconds));
+  const idleSeconds = Math.max(20, seconds);
+  const alone = await measureIdle(idleSeconds);
+  const { one, many } = await measureIdleCluster(IDLE_RANGES, idleSeconds);
   const plain = { yardstick: Number.NaN, wanted: '-', isMet: undefined };
   const unit = '% of a core';
   const added = (many - one) * 100;

@@ -22,7 +22,8 @@ export class RangeClient implements Process {
   refused = 0;
   readonly #world: RangeWorld;
   readonly #session: number;
-  #lastSequence = 0;
+  #lastNumber = 0;
+  readonly #byBody = new Map<Uint8Array, RangeOperation>();
   readonly #done = new Set<number>();
   readonly #random: SeededRandom;
   readonly #client: KvClient;
@@ -55,6 +56,7 @@ export class RangeClient implements Process {
   #send(store: number, attempt: Attempt): boolean {
     const to = this.#world.nodeOf(store);
     if (to === undefined) return false;
+    this.#byBody.get(attempt.body)!.sequence = attempt.sequence;
     const parcel: Parcel = { kind: 'attempt', attempt, client: this.node };
     const { network, time, lateness } = this.#world;
     network.send(this.node, to.address, 'datagram', parcel, 80);
@@ -115,7 +117,7 @@ export class RangeClient implements Process {
     const draw = this.#random.fraction();
     const kind = draw < 0.4 ? OPERATION.READ : draw < 0.75 ? OPERATION.WRITE : OPERATION.SWAP;
     const operation: RangeOperation = {
-      ...{ session: this.#session, sequence: ++this.#lastSequence },
+      ...{ session: this.#session, number: ++this.#lastNumber, sequence: 0 },
       ...{ kind, key },
       value: kind === OPERATION.READ ? 0 : this.#world.newValue(),
       expected: kind === OPERATION.SWAP ? (this.#known.get(key) ?? 0) : 0,
@@ -124,23 +126,27 @@ export class RangeClient implements Process {
     this.open.add(operation);
     const { value, expected } = operation;
     const body = encodeOperation(kind, key, value, expected);
+    this.#byBody.set(body, operation);
     const ask = kind === OPERATION.READ ? ASK.QUERY : ASK.MUTATE;
     this.#client.call(ask, registerKey(key), body, nowMs + settings.deadlineMs, {
       done: output => {
         this.#done.add(operation.sequence);
         const seen = output === undefined ? undefined : Buffer.from(output).readDoubleLE(0);
         if (seen !== undefined) this.#known.set(key, kind === OPERATION.WRITE ? value : seen);
+        this.#byBody.delete(body);
         this.#end(operation, { ...operation, seen, endedAt: time.nowMs });
       },
       // It never was and never will be.
       notDone: () => {
         this.refused++;
         this.#world.notDone(operation);
+        this.#byBody.delete(body);
         this.#end(operation, undefined);
       },
       unknown: () => {
         this.unknown++;
         this.#world.unanswered(operation);
+        this.#byBody.delete(body);
         this.#end(operation, operation);
       },
     });

@@ -14,7 +14,10 @@ import { fail } from './underlay-checkers.js';
 /** An operation, and the number under which its client asked for it. */
 export interface RangeOperation extends KeyedOperation {
   readonly session: number;
-  readonly sequence: number;
+  /** Of its client's operations. */
+  readonly number: number;
+  /** Of its last attempt. */
+  sequence: number;
 }
 
 interface Recovery {
@@ -33,7 +36,7 @@ const EPOCH_LEAP = 2 ** 19;
 /** A history's time is in milliseconds, and no two things happen within this. */
 const MOMENT_MS = 1e-6;
 
-const nameOf = ({ session, sequence }: RangeOperation) => `${session}/${sequence}`;
+const nameOf = ({ session, number }: RangeOperation) => `${session}/${number}`;
 
 /**
  * What may be expected of ranges whose quorum was given up, and is checked.

@@ -73,7 +73,7 @@ export function readAnswer(reader: VarintReader): AttemptAnswer | undefined {
   const outcome = reader.byte();
   const output = reader.blob();
   const count = reader.count(PLACE_BYTES_MIN);
-  if (outcome > OUTCOME.UNKNOWN || count > PLACES_MAX) reader.broken = true;
+  if (outcome > OUTCOME.FORGOTTEN || count > PLACES_MAX) reader.broken = true;
   const places: Place[] = [];
   for (let at = 0; at < count && !reader.broken; at++) places.push(readPlace(reader));
   return reader.broken ? undefined : { sequence, outcome, output, places };

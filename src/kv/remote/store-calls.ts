@@ -21,22 +21,31 @@ export interface AnswerSink {
   lost(store: number, hasBegun: (sequence: number) => boolean): void;
 }
 
+interface Batch {
+  readonly bytes: Uint8Array;
+  /** The attempts in it. */
+  readonly numbers: ReadonlySet<number>;
+}
+
 interface Link {
   readonly store: number;
   readonly stream: BidiStream<Uint8Array, Uint8Array>;
-  /** Attempts of this turn; their batch is sent at its end. */
+  /** Attempts of this turn. */
   readonly batch: VarintWriter;
-  /** Numbers in `batch`, which the store cannot have seen. */
-  unsent: Set<number>;
-  /** Attempts that were sent and not answered. */
+  numbers: Set<number>;
+  /** For which the stream has had no room yet, oldest first. */
+  waiting: Batch[];
+  /** Attempts that are not answered. */
   open: number;
   isFull: boolean;
 }
 
 /** Attempts to one store without answer; beyond that it takes no more for now. */
 export const OPEN_MAX = 8192;
-/** A batch that is larger leaves before the next attempt. */
+/** One that is larger takes no more attempts. */
 const BATCH_BYTES_MAX = 256 * 1024;
+/** With so many waiting for room the store takes no more for now. */
+const WAITING_MAX = 16;
 
 /**
  * The wire of one KvClient: a stream to each store that it asks, opened at the first attempt and again after it broke.
@@ -59,12 +68,12 @@ export class StoreCalls implements ClientWire {
 
   send(store: number, attempt: Attempt): boolean {
     const link = this.links.get(store) ?? this.open(store);
-    if (link.isFull || link.open >= OPEN_MAX) return false;
-    if (link.batch.length > BATCH_BYTES_MAX) this.flushOne(link);
-    if (link.unsent.size === 0) link.batch.reset().number(this.session);
+    if (link.open >= OPEN_MAX || link.waiting.length >= WAITING_MAX) return false;
+    if (link.numbers.size === 0) link.batch.reset().number(this.session);
     writeAttempt(link.batch, attempt);
-    link.unsent.add(attempt.sequence);
+    link.numbers.add(attempt.sequence);
     link.open++;
+    if (link.batch.length > BATCH_BYTES_MAX) pack(link);
     if (!this.isScheduled) {
       this.isScheduled = true;
       this.soon(() => this.flush());
@@ -79,14 +88,15 @@ export class StoreCalls implements ClientWire {
         message: bytes => this.onAnswers(link, bytes),
         room: () => {
           link.isFull = false;
+          sendWaiting(link);
         },
         ended: () => this.over(link, true),
         failed: failure => this.over(link, mayHaveBegun(failure)),
       },
     );
     const link: Link = {
-      ...{ store, stream, batch: new VarintWriter(1024) },
-      ...{ unsent: new Set<number>(), open: 0, isFull: false },
+      ...{ store, stream, batch: new VarintWriter(1024), numbers: new Set<number>() },
+      ...{ waiting: [], open: 0, isFull: false },
     };
     this.links.set(store, link);
     return link;
@@ -94,13 +104,10 @@ export class StoreCalls implements ClientWire {
 
   private flush(): void {
     this.isScheduled = false;
-    for (const link of this.links.values()) this.flushOne(link);
-  }
-
-  private flushOne(link: Link): void {
-    if (link.unsent.size === 0) return;
-    link.unsent = new Set();
-    link.isFull = !link.stream.send(link.batch.copy());
+    for (const link of this.links.values()) {
+      pack(link);
+      sendWaiting(link);
+    }
   }
 
   private onAnswers(link: Link, bytes: Uint8Array): void {
@@ -122,7 +129,9 @@ export class StoreCalls implements ClientWire {
   private over(link: Link, hasBegun: boolean): void {
     if (this.links.get(link.store) !== link) return;
     this.links.delete(link.store);
-    this.sink?.lost(link.store, sequence => hasBegun && !link.unsent.has(sequence));
+    const isHere = (sequence: number) =>
+      link.numbers.has(sequence) || link.waiting.some(({ numbers }) => numbers.has(sequence));
+    this.sink?.lost(link.store, sequence => hasBegun && !isHere(sequence));
   }
 
   /** Ends all streams; what is under way is lost. */
@@ -132,6 +141,17 @@ export class StoreCalls implements ClientWire {
       this.over(link, true);
     }
   }
+}
+
+function pack(link: Link): void {
+  if (link.numbers.size === 0) return;
+  link.waiting.push({ bytes: link.batch.copy(), numbers: link.numbers });
+  link.numbers = new Set();
+}
+
+function sendWaiting(link: Link): void {
+  while (link.waiting.length > 0 && !link.isFull)
+    link.isFull = !link.stream.send(link.waiting.shift()!.bytes);
 }
 
 function mayHaveBegun({ kind }: RpcFailure): boolean {

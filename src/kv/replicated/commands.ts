@@ -43,6 +43,8 @@ export const OUTCOME = {
   OVERLOADED: 6,
   /** Not known: it may be applied, now or later. */
   UNKNOWN: 7,
+  /** Not known, and nobody will ever know: its number is too old. It will not be applied any more. */
+  FORGOTTEN: 8,
 } as const;
 
 /** Bytes before the body, or before what the next one announces. */

@@ -14,11 +14,11 @@ export const KNOWN = {
 } as const;
 
 /**
- * Runs of numbers kept for a session. A proposer that tells its lowest number without answer never has as many: at each
- * range there are at most as many gaps as it has numbers under way elsewhere. Of one that does not tell, or has more
- * under way, what is further behind is not applied any more.
+ * Runs of numbers kept for a session. Half of what a proposer may have under way (CLIENT_LIMITS): so many gaps there are
+ * when all of it comes again at a new leader, in any order. Of one that does not tell its lowest number, or whose lowest
+ * waits for another range for so long, what is further behind is not applied any more.
  */
-export const RUNS_MAX = 512;
+export const RUNS_MAX = 8192;
 /**
  * Sessions kept; the one that was applied longest ago, by index, goes. There must never be more proposers alive, or one
  * that was slower than so many others could have a command applied twice.

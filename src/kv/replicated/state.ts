@@ -57,7 +57,7 @@ export class RangeState {
     const { session, sequence } = entry;
     const known = this.sessions.look(session, sequence);
     if (known === KNOWN.APPLIED) return OUTCOME.DONE_BEFORE;
-    if (known === KNOWN.FORGOTTEN) return OUTCOME.UNKNOWN;
+    if (known === KNOWN.FORGOTTEN) return OUTCOME.FORGOTTEN;
     const body = this.reader.over(entry.data);
     const { head } = this;
     readCommandHead(body, sequence, head);

@@ -16,7 +16,7 @@ export interface Attempt {
   /** One of {@link ASK}. */
   readonly ask: number;
   readonly session: number;
-  /** The same in all attempts of a call. */
+  /** The same in all attempts of a call as long as one of them may have been applied. */
   readonly sequence: number;
   /** The lowest number of the session whose call has not ended: `sequence` or below. */
   readonly lowest: number;
@@ -52,7 +52,7 @@ export interface ClientLimits {
 export const CLIENT_LIMITS: ClientLimits = { callsMax: 16_384, retryMinMs: 5, retryMaxMs: 500 };
 
 interface Call {
-  readonly sequence: number;
+  sequence: number;
   readonly key: Uint8Array;
   readonly ask: number;
   readonly body: Uint8Array;
@@ -73,10 +73,11 @@ interface Call {
  * Calls by key, of one caller: finds the range, sends, follows corrections, tries again until the deadline, and ends
  * with a definite answer: done, not done, or unknown.
  *
- * A command keeps its number in all attempts, and ranges remember the numbers that they applied, also across split and
- * merge, so it may be sent again although the attempt before may have been applied; they are told with each which numbers
- * have ended, and forget those. It ends as `notDone` only if every
- * attempt that went out was answered by somebody who had not applied it and could not any more.
+ * A command whose attempt may have been applied keeps its number, and ranges remember the numbers that they applied, also
+ * across split and merge, so it may be sent again; they are told with each which numbers have ended, and forget those.
+ * What was certainly not applied goes out under a new number: an old one would fall ever further behind those of newer
+ * calls, until the range has forgotten whether it applied it. A call ends as `notDone` only if every attempt that went
+ * out was answered by somebody who had not applied it and could not any more.
  *
  * Pure: `tick` and the answers move it. Attempts that share a store are batched by the wire beneath.
  */
@@ -175,6 +176,11 @@ export class KvClient {
         call.isUncertain = true;
         this.retry(call);
         return;
+      case OUTCOME.FORGOTTEN:
+        // However often it is sent, nobody will know.
+        call.isUncertain = true;
+        this.giveUp(call, 'deadline');
+        return;
       default:
         this.retry(call);
         return;
@@ -233,6 +239,7 @@ export class KvClient {
     // A store that was its leader may know better than nobody.
     const store = place === undefined ? 0 : place.leader || place.stores[call.tries % place.stores.length]!;
     if (place !== undefined && store !== 0) {
+      if (call.tries > 0 && !call.isUncertain) this.renumber(call);
       const { range, epoch } = place;
       const { ask, sequence, body } = call;
       while (!this.calls.has(this.lowest)) this.lowest++;
@@ -243,6 +250,12 @@ export class KvClient {
       call.asked = 0;
     }
     this.retry(call);
+  }
+
+  private renumber(call: Call): void {
+    this.calls.delete(call.sequence);
+    call.sequence = ++this.lastSequence;
+    this.calls.set(call.sequence, call);
   }
 
   /** The first time almost at once, then after twice as long each time, with a spread. */

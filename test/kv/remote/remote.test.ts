@@ -44,7 +44,7 @@ const place = fc.record({
 });
 const answer: fc.Arbitrary<AttemptAnswer> = fc.record({
   sequence: id,
-  outcome: fc.integer({ min: 0, max: OUTCOME.UNKNOWN }),
+  outcome: fc.integer({ min: 0, max: OUTCOME.FORGOTTEN }),
   output: bytes,
   places: fc.array(place, { maxLength: 3 }),
 });
@@ -204,6 +204,30 @@ describe('StoreCalls', () => {
     expect(asker.calls.send(22, attemptOf(sequence))).toBe(true);
     world.run(50);
     expect(store.held.length).toBe(SERVED_OPEN_MAX + 1);
+  });
+
+  it('keeps what a full stream does not take at once, up to a bound, in order; who never saw it has not begun it', () => {
+    const { world, asking, serving, store } = start();
+    const asker = new Asker(world, asking, 60);
+    const body = 'x'.repeat(50_000);
+    const one = (sequence: number) => asker.calls.send(22, attemptOf(sequence, body));
+    for (let sequence = 1; sequence <= 60; sequence++) expect(one(sequence)).toBe(true);
+    world.run(1000);
+    const numbers = store.held.map(({ attempt: { sequence } }) => sequence);
+    expect(numbers).toEqual(Array.from({ length: 60 }, (_, at) => at + 1));
+    serving.isFrozen = true;
+    let last = 60;
+    while (one(last + 1)) last++;
+    expect(last).toBeGreaterThan(100);
+    expect(last).toBeLessThan(250);
+    world.kill(serving);
+    world.run(20_000);
+    expect(asker.heard).toEqual(['lost 22']);
+    expect(asker.begun).toEqual([true]);
+    const late = new Asker(world, asking, 60);
+    for (let sequence = 1; sequence <= 60; sequence++) late.calls.send(22, attemptOf(sequence, body));
+    late.calls.close();
+    expect(late.begun).toEqual([false]);
   });
 
   it('does not believe answers that are none', () => {

@@ -102,14 +102,14 @@ describe('KvClient', () => {
     const places = [place({ term: 2, leader: 3 })];
     desk.client.answered(1, 1, OUTCOME.NOT_LEADER, NOTHING, places);
     desk.pass();
-    expect(desk.last()).toMatchObject({ store: 3, attempt: { sequence: 1 } });
+    expect(desk.last()).toMatchObject({ store: 3, attempt: { sequence: 2 } });
     const halves = [
       place({ boundary: between('a', 'aa'), epoch: 2, term: 2, leader: 3 }),
       place({ range: 2, boundary: between('aa', 'b'), epoch: 2, leader: 2 }),
     ];
-    desk.client.answered(3, 1, OUTCOME.WRONG_RANGE, NOTHING, halves);
+    desk.client.answered(3, 2, OUTCOME.WRONG_RANGE, NOTHING, halves);
     desk.pass();
-    expect(desk.last()).toMatchObject({ store: 2, attempt: { range: 2, epoch: 2, sequence: 1 } });
+    expect(desk.last()).toMatchObject({ store: 2, attempt: { range: 2, epoch: 2, sequence: 3 } });
   });
 
   it.each([OUTCOME.WRONG_RANGE, OUTCOME.MERGING, OUTCOME.NOT_LEADER, OUTCOME.OVERLOADED])(
@@ -118,7 +118,7 @@ describe('KvClient', () => {
       const desk = new Desk();
       desk.ask();
       for (let i = 0; i < 40 && desk.endings.length === 0; i++) {
-        desk.client.answered(1, 1, outcome, NOTHING);
+        desk.client.answered(1, desk.last().attempt.sequence, outcome, NOTHING);
         desk.pass();
       }
       expect(desk.endings).toEqual([{ kind: 'deadline' }]);
@@ -146,6 +146,25 @@ describe('KvClient', () => {
     desk.client.answered(1, 1, OUTCOME.UNKNOWN, NOTHING);
     desk.pass();
     desk.client.answered(1, 1, OUTCOME.REFUSED, NOTHING);
+    expect(desk.endings).toEqual([{ kind: 'unknown' }]);
+  });
+
+  it('keeps its number from when it may have been done', () => {
+    const desk = new Desk();
+    desk.ask();
+    desk.client.answered(1, 1, OUTCOME.NOT_LEADER, NOTHING);
+    desk.pass();
+    desk.client.answered(1, 2, OUTCOME.UNKNOWN, NOTHING);
+    desk.pass();
+    desk.client.answered(1, 2, OUTCOME.NOT_LEADER, NOTHING);
+    desk.pass();
+    expect(desk.sent.map(({ attempt }) => attempt.sequence)).toEqual([1, 2, 2, 2]);
+  });
+
+  it('is over when nobody will ever know', () => {
+    const desk = new Desk();
+    desk.ask();
+    desk.client.answered(1, 1, OUTCOME.FORGOTTEN, NOTHING);
     expect(desk.endings).toEqual([{ kind: 'unknown' }]);
   });
 
@@ -181,10 +200,10 @@ describe('KvClient', () => {
     const desk = new Desk();
     desk.ask(ASK.MUTATE, 10_000);
     for (let tries = 0; tries < 10; tries++) {
-      desk.client.answered(1, 1, OUTCOME.NOT_LEADER, NOTHING);
+      desk.client.answered(1, desk.last().attempt.sequence, OUTCOME.NOT_LEADER, NOTHING);
       desk.pass();
     }
-    desk.client.answered(1, 1, OUTCOME.NOT_LEADER, NOTHING);
+    desk.client.answered(1, desk.last().attempt.sequence, OUTCOME.NOT_LEADER, NOTHING);
     const sent = desk.sent.length;
     desk.route.correct(place({ term: 2, stores: [1, 2] }));
     desk.client.routeChanged();
@@ -193,7 +212,7 @@ describe('KvClient', () => {
     desk.route.correct(place({ term: 3, leader: 2 }));
     desk.client.routeChanged();
     desk.pass(desk.nowMs + 1);
-    expect(desk.last()).toMatchObject({ store: 2, attempt: { sequence: 1 } });
+    expect(desk.last()).toMatchObject({ store: 2, attempt: { sequence: 12 } });
     expect(desk.sent.length).toBe(sent + 1);
   });
 
@@ -208,7 +227,7 @@ describe('KvClient', () => {
     desk.client.answered(1, 2, OUTCOME.DONE, NOTHING);
     desk.client.answered(1, 4, OUTCOME.NOT_LEADER, NOTHING);
     desk.pass();
-    expect(desk.last().attempt).toMatchObject({ sequence: 4, lowest: 4 });
+    expect(desk.last().attempt).toMatchObject({ sequence: 6, lowest: 5 });
   });
 
   it('takes no more than its bound', () => {

@@ -28,6 +28,8 @@ const QUIET_MS = 60_000;
 /** For what the stores have published of it. */
 const SETTLE_MS = 5_000;
 const SNAPSHOT_MS_MAX = 300_000;
+const PART_BYTES = 256 * 1024;
+const DISK_MS = 30_000;
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -260,6 +262,8 @@ export interface TravelFigures {
   /** Of puts one after another while the states travel. */
   readonly longestMs: number;
   readonly p50Ms: number;
+  /** The longest commit of a record on the same disk while two others commit what a part of a state has, as fast as they can. */
+  readonly diskLongestMs: number;
 }
 
 /** A range of one voter is filled; then its store gets two more, which need all of it. */
@@ -291,7 +295,15 @@ export async function measureTravels(megabytes: number): Promise<TravelFigures> 
       p50s.push(at(waitsMs, 0.5));
       if (performance.now() - startMs > SNAPSHOT_MS_MAX) await whole;
     }
-    return { seconds: tookMs / 1000, longestMs, p50Ms: median(p50s) };
+    await cluster.quiet(1);
+    const ms = DISK_MS;
+    const [commits] = await Promise.all([
+      leader.tell('commit', { bytes: VALUE_BYTES, ms }),
+      ...cluster.peers
+        .filter(peer => peer !== leader)
+        .map(peer => peer.tell('commit', { bytes: PART_BYTES, ms })),
+    ]);
+    return { seconds: tookMs / 1000, longestMs, p50Ms: median(p50s), diskLongestMs: commits!.at(-1)! };
   } finally {
     await cluster.close();
   }

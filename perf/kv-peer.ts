@@ -43,6 +43,8 @@ export interface PeerCommands {
   divide: { with: { count: number; withinMs: number }; gives: number };
   /** Hands over what another store is to lead, so that each leads as many; gives how many ranges that were. */
   spread: { with: object; gives: number };
+  /** Commits so much again and again, beside the ranges; gives how long each commit took, sorted. */
+  commit: { with: { bytes: number; ms: number }; gives: readonly number[] };
 }
 
 const WAITS_KEPT = 20_000;
@@ -161,11 +163,35 @@ function spread(): number {
   return count;
 }
 
+const RECORD_BYTES = 1000;
+/** Beyond every range. */
+const BESIDE = 0xff;
+
+async function commit({ bytes, ms }: PeerCommands['commit']['with']): Promise<readonly number[]> {
+  const { engine } = member.host!.store;
+  const record = new Uint8Array(Math.min(bytes, RECORD_BYTES)).fill(7);
+  const waitsMs: number[] = [];
+  const endMs = performance.now() + ms;
+  for (let number = 0; performance.now() < endMs; ) {
+    const startMs = performance.now();
+    engine.write(
+      writer => {
+        for (let left = bytes; left > 0; left -= record.length)
+          writer.put(Uint8Array.of(BESIDE, number >> 16, number >> 8, number++), record);
+      },
+      () => undefined,
+    );
+    waitsMs.push(performance.now() - startMs);
+    await new Promise(resolve => setImmediate(resolve));
+  }
+  return waitsMs.sort((one, other) => one - other);
+}
+
 function fail(words: string): never {
   throw new Error(words);
 }
 
-const answers = { look, puts, divide, spread };
+const answers = { look, puts, divide, spread, commit };
 
 process.on('disconnect', () => process.exit(0));
 process.on(

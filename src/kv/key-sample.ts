@@ -41,8 +41,8 @@ const ALL_HASHES = 2 ** 32;
  * A sample of a range's keys, from which its bytes are estimated and a key is found that divides them in halves,
  * without ever looking at all of it at once. It is of those keys whose hash is below a limit, which is halved whenever
  * there are too many, and doubled when few are left: so each key is in it with the same chance, however often it is
- * written, and leaves it when it is removed. What is written goes by here; what lies there from before is walked over by and by, a share at each call
- * of {@link hints}.
+ * written, and leaves it when it is removed. What is written goes by here; what lies there from before is walked over by
+ * and by, a share at each call of {@link hints}.
  *
  * Accuracy: below 256 keys it is exact. Beyond, it is off by 6 to 12 % of the bytes (a standard error), and the key found
  * is 3 to 6 % of the keys away from the middle, if values are of about the same size; a few that hold most of the bytes

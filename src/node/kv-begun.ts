@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { Log } from '../base/env.js';
 
 /**
- * Of which services this node has ever seen a range that stores share, with something in it: an empty file for each in the data directory,
- * `begun-6d` for the map (the service's number in hexadecimal digits).
+ * Of which services this node has ever seen a range that stores share, with something in it: an empty file for each in
+ * the data directory, `begun-6d` for the map (the service's number in hexadecimal digits).
  *
  * Bootstrap makes a first range where nobody has any. After a loss of power those who have it may be the last to come
  * back, and what is kept then is unknown to everybody else: the others would begin an empty key space, and say of each

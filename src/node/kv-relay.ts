@@ -54,8 +54,8 @@ interface OwnStore {
  * Without a cluster, and in a node that has left one or was put out, the map is one of this node alone, so that its own
  * stores can be looked at; there are no servers, no links, and no calls.
  *
- * Limits: see kv-store-thread.ts for what goes to a thread. What a store sends finds a stream that is full and is
- * dropped there (StoreLinks); its answers hold up the reading of the caller that does not take them.
+ * Limits: see kv-store-thread.ts for what goes to a thread. What a store sends waits where its stream is full, up to the
+ * bound of StoreLinks; its answers hold up the reading of the caller that does not take them.
  */
 export class KvRelay implements Closable {
   /** All stores of the cluster, and their ranges. */

@@ -18,7 +18,8 @@ const WAITING_BYTES_MAX = 8 * 1024 * 1024;
 /**
  * Takes frames to other stores: a stream to each, opened by the first frame and again by the first one after it broke.
  * A frame that finds the stream full waits, as one part of a state fills it already; what is more than
- * `WAITING_BYTES_MAX` is dropped and counted: the machines send again what matters, and what waits is older. Whoever cannot be reached is told once for each stream that breaks.
+ * `WAITING_BYTES_MAX` is dropped and counted: the machines send again what matters, and what waits is older. Whoever cannot
+ * be reached is told once for each stream that breaks.
  */
 export class StoreLinks {
   private readonly rpc: KvRpc;

@@ -5,7 +5,8 @@ import { accountOf } from './landscape.js';
 /**
  * Makes the first range of a service where no store, alive or lost, has any of it. One store does it: of the living ones
  * that take ranges of the service the one of the lowest id, once it has been there long enough to have heard of the
- * others. To be started only when the node has found its cluster, or has none to find; a second first range is no harm while it is empty (redundant.ts).
+ * others. To be started only when the node has found its cluster, or has none to find; a second first range is no harm
+ * while it is empty (redundant.ts).
  */
 export const bootstrap: Balancer = {
   name: 'bootstrap',

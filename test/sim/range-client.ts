@@ -1,4 +1,5 @@
 import { Board } from '../../src/kv/balance/board.js';
+import { OUTCOME } from '../../src/kv/replicated/commands.js';
 import { ASK, type Attempt, KvClient } from '../../src/kv/route/client.js';
 import { Route } from '../../src/kv/route/route.js';
 import { OPERATION } from './linearizability.js';
@@ -8,6 +9,7 @@ import { Gossip, type Parcel } from './range-gossip.js';
 import type { RangeOperation } from './range-recovery.js';
 import { encodeOperation, registerKey } from './range-store.js';
 import type { RangeWorld } from './range-world.js';
+import { fail } from './underlay-checkers.js';
 
 const LOOK_MS = 200;
 const LATE_MS_MAX = 20_000;
@@ -79,6 +81,10 @@ export class RangeClient implements Process {
       // What was given up stands for a stream that broke: nothing more comes of it.
       if (this.#patience.get(sequence)?.store !== parcel.store) return;
       this.#patience.delete(sequence);
+      const isOpen = [...this.open].some(operation => operation.sequence === sequence);
+      // Ranges are told the lowest number without answer, and here nobody has nearly as many above it as they keep.
+      if (isOpen && outcome === OUTCOME.FORGOTTEN)
+        fail(`a range has forgotten number ${sequence}, which has no answer`);
       this.#client.answered(parcel.store, sequence, outcome, output, places);
     }
   }

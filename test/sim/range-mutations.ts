@@ -35,7 +35,7 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     'const index = ++this.last;',
     'const index = this.last;',
   ]),
-  variant('lowest-forgotten', 'forgets one number too many: the lowest that has no answer', 'housekeeping', [
+  variant('lowest-forgotten', 'forgets one number too many: the lowest that has no answer', 'range-crashes', [
     'replicated/sessions',
     'raiseFloor(session, lowest - 1);',
     'raiseFloor(session, lowest);',

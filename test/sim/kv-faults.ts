@@ -463,6 +463,17 @@ export function strandEntries(world: KvWorld, forMs: number): void {
   step();
 }
 
+/** A leader is cut off with entries of its own, and hears the others again, unheard, before they fall silent without it. */
+export function strandThenSilence(world: KvWorld): void {
+  const leader = world.leaders(world.random.below(world.settings.groups))[0];
+  const store = leader === undefined ? undefined : world.storeOf(leader.id);
+  if (store === undefined) return;
+  const others = without(world, [store]);
+  cut(world, [store], others, world.random.between(6_000, 12_000));
+  cut(world, others, [store], world.random.between(1_500, 4_000));
+  world.time.after(world.random.between(100, 1_000), () => silence(world, 15_000));
+}
+
 /** Shorter than what a log that keeps a single entry lets a follower fall behind between two operations. */
 const CALM_STATE_MS = 100;
 

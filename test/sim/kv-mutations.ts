@@ -138,6 +138,12 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [edit('core', 'Math.min(follower.match, this.log.commitIndex)', 'this.log.commitIndex')],
   },
   {
+    name: 'quiet-commit-unbounded',
+    about: 'a leader that falls silent tells those it has given up how far the others are',
+    scenario: 'partitions',
+    edits: [edit('quiescence', 'if (match === lastIndex)', '')],
+  },
+  {
     name: 'lease-unchecked',
     about: 'answers lease reads without a lease',
     scenario: 'partitions',

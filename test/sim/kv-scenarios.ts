@@ -27,6 +27,7 @@ import {
   storm,
   strandChange,
   strandEntries,
+  strandThenSilence,
   transfer,
   usurp,
   weather,
@@ -84,7 +85,17 @@ export const KV_SCENARIOS: readonly KvScenario[] = [
   {
     name: 'partitions',
     about: 'halves, one-way cuts, isolated leaders, bridges, flapping links, bad weather',
-    faults: [...CUTS, ...CUTS, weather, strandEntries, forgetLeader, usurp, usurp, silence],
+    faults: [
+      ...CUTS,
+      ...CUTS,
+      weather,
+      strandEntries,
+      forgetLeader,
+      usurp,
+      usurp,
+      silence,
+      strandThenSilence,
+    ],
     everyMs: 10_000,
   },
   {

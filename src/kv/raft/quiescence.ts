@@ -9,7 +9,8 @@ import { MESSAGE, type Message } from './message.js';
  * waited for, groups whose answers take longer than the time between two heartbeats (on a machine that is too busy, with
  * many groups) would never fall silent, and keep it busy. Silence is no sign of death then: the driver tells of dead stores
  * (`Raft.unreachable`). For a replica on a dead store nobody waits, as long as there is a quorum without it; it gets what
- * it lacks when the driver says that it is back (`Raft.reachable`), or when it campaigns.
+ * it lacks when the driver says that it is back (`Raft.reachable`), or when it campaigns. Until then it is told nothing,
+ * not even how far the others are: what it has at that index may be another leader's.
  */
 export function quiesceIfIdle(core: Core): void {
   const { log, timing } = core;
@@ -26,8 +27,9 @@ export function quiesceIfIdle(core: Core): void {
     if (!isGone && (match !== lastIndex || ackedSentMs < core.busyMs)) return;
   if (!core.hasQuorumWithoutGone) return;
   const { id: from, term } = core;
-  for (const { id: to } of core.followers)
-    core.send({ kind: MESSAGE.HEARTBEAT, from, to, term, round: 0, commit: lastIndex, quiesce: true });
+  for (const { id: to, match } of core.followers)
+    if (match === lastIndex)
+      core.send({ kind: MESSAGE.HEARTBEAT, from, to, term, round: 0, commit: lastIndex, quiesce: true });
   core.isQuiescent = true;
 }
 

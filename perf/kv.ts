@@ -9,6 +9,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { SingleBar } from 'cli-progress';
 import { Command } from 'commander';
 import { measureCluster, measureIdleCluster, measureTravels } from './kv-cluster.js';
 import { measureNodes } from './kv-nodes.js';
@@ -182,9 +183,9 @@ function cells({ title, unit, value, yardstick, wanted, isMet }: KvLine): string
 }
 
 export async function measureKv(args: readonly string[]): Promise<void> {
-  const options = new Command('perf kv')
+  const command = new Command('perf kv')
     .description(
-      'Measures the distributed KV, one store beside LMDB alone and three in three processes, and writes perf/results/.',
+      'Measures the distributed KV, one store beside LMDB alone, three in three processes, and three nodes; writes perf/results/. All parts take about ten minutes.',
     )
     .option('--rounds <n>', 'runs of each figure', Number, 3)
     .option('--seconds <s>', 'measured seconds of a run', Number, 2)
@@ -192,12 +193,26 @@ export async function measureKv(args: readonly string[]): Promise<void> {
     .option('--megabytes <n>', 'of the states that travel', Number, 1000)
     .option('--failovers <n>', 'deaths of a leader', Number, 9)
     .option('--only <parts>', 'some of them', Object.keys(PARTS).join())
-    .parse([...args], { from: 'user' })
-    .opts<KvOptions>();
+    .parse([...args], { from: 'user' });
+  const options = command.opts<KvOptions>();
+  const parts = options.only.split(',');
+  const unknown = parts.filter(part => !(part in PARTS));
+  if (unknown.length > 0) command.error(`no part ${unknown.join()}; there are ${Object.keys(PARTS).join()}`);
   const machine = describeMachine();
   const now = new Date();
   const lines: KvLine[] = [];
-  for (const part of options.only.split(',')) lines.push(...((await PARTS[part]?.(options)) ?? []));
+  const bar = new SingleBar({
+    format: '{bar} {value}/{total}  {part}',
+    noTTYOutput: true,
+    notTTYSchedule: 30_000,
+  });
+  bar.start(parts.length, 0, { part: '' });
+  for (const part of parts) {
+    bar.update({ part });
+    lines.push(...(await PARTS[part]!(options)));
+    bar.increment();
+  }
+  bar.stop();
   const { rounds, seconds } = options;
   const setting = `${now.toISOString().slice(0, 10)}; kv; ${rounds} rounds alternating, ${seconds} s each, medians; values of 100 bytes, durability flush`;
   const file = path.join(ROOT, 'perf', 'results', `kv-${now.toISOString().replace(/:/g, '-').slice(0, 19)}`);

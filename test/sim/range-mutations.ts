@@ -67,6 +67,11 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
       'head.epoch < 0',
     ],
   ),
+  variant('split-without-epoch', 'the lower half of a split keeps its epoch', 'range-parts', [
+    'replicated/transitions',
+    'state.change({ epoch: epoch + 1, boundary: {',
+    'state.change({ epoch, boundary: {',
+  ]),
   variant(
     'query-epoch-unchecked',
     'a question is answered at whatever epoch the range has by then',

@@ -198,7 +198,8 @@ export function call(
 
 const NOT_DONE = {
   refused: 'the range cannot do it',
-  deadline: 'no store that has the key answered in time; "kv ranges" shows whether its range has a leader',
+  deadline:
+    'no store that has the key answered in time; "shoalmq cluster doctor" says why (a new cluster begins its map within some ten seconds)',
 } as const;
 
 const UNKNOWN =

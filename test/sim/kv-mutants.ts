@@ -67,7 +67,13 @@ export async function hunt(mutation: Mutation, seedsMax: number): Promise<Findin
     for (let seed = 1; seed <= seedsMax; seed += 1) {
       const name = seed % 2 === 1 ? (mutation.scenario ?? chaos) : chaos;
       const { failure } = play(name, seed);
-      if (failure !== undefined) return { mutation, scenario: name, seed, failure };
+      if (failure === undefined) continue;
+      // What fails without the mutation as well is a finding, but none of this.
+      const unbroken = await player(BUILT, mutation);
+      const found = unbroken(name, seed).failure;
+      if (found !== undefined)
+        throw new Error(`${name} fails at seed ${seed} without any mutation: ${found}`);
+      return { mutation, scenario: name, seed, failure };
     }
     return { mutation, scenario: undefined, seed: seedsMax, failure: '' };
   } finally {

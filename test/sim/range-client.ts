@@ -59,14 +59,14 @@ export class RangeClient implements Process {
     const to = this.#world.nodeOf(store);
     if (to === undefined) return false;
     this.#byBody.get(attempt.body)!.sequence = attempt.sequence;
-    const parcel: Parcel = { kind: 'attempt', attempt, client: this.node };
+    const parcel = (): Parcel => ({ kind: 'attempt', attempt, client: this.node, hasCome: false });
     const { network, time, lateness } = this.#world;
-    network.send(this.node, to.address, 'datagram', parcel, 80);
+    network.send(this.node, to.address, 'datagram', parcel(), 80);
     // A copy that was held up somewhere, until long after its answer. Of what was answered only: what comes by a stream
-    // comes once, and the client counts on that when it says that something was not done.
+    // comes once, and the client counts on that when it gives what was not done another number, or says that it was not.
     if (this.#random.chance(lateness))
       time.after(this.#random.between(100, LATE_MS_MAX), () => {
-        if (this.#done.has(attempt.sequence)) network.send(this.node, to.address, 'datagram', parcel, 80);
+        if (this.#done.has(attempt.sequence)) network.send(this.node, to.address, 'datagram', parcel(), 80);
       });
     const untilMs = this.node.clock.monotonicMs() + this.#random.between(300, 3000);
     this.#patience.set(attempt.sequence, { store, untilMs });

@@ -15,7 +15,8 @@ export interface GossipEntry {
 export type Parcel =
   | { readonly kind: 'frame'; readonly from: number; readonly bytes: Uint8Array }
   | { readonly kind: 'gossip'; readonly entries: readonly GossipEntry[] }
-  | { readonly kind: 'attempt'; readonly attempt: Attempt; readonly client: SimNode }
+  /** `hasCome`: by a stream it comes once, also where the network doubles packets. */
+  | { readonly kind: 'attempt'; readonly attempt: Attempt; readonly client: SimNode; hasCome: boolean }
   | { readonly kind: 'answer'; readonly store: number; readonly answer: AttemptAnswer };
 
 const HEART = 'heart/';

@@ -121,7 +121,7 @@ export const STORE_MUTATIONS: readonly Mutation[] = [
     'lost-not-told',
     'whoever comes back after it was given up is not told that it is out',
     'range-recovery',
-    ['replicated/mailroom', 'if (this.isGone(replica, message.from)) return', 'if (message.from < 0) return'],
+    ['replicated/mailroom', 'if (this.isGone(replica, message.from))', 'if (message.from < 0)'],
     ['replicated/mailroom', ': this.isGone(replica, id))', ': id < 0)'],
   ),
 ];

@@ -235,7 +235,10 @@ export class RangeStoreNode implements Process {
     const parcel = payload as Parcel;
     if (parcel.kind === 'frame') this.store.step(parcel.from, parcel.bytes);
     else if (parcel.kind === 'gossip') this.gossip.hear(parcel.entries);
-    else if (parcel.kind === 'attempt') this.#attempt(parcel.attempt, parcel.client);
+    else if (parcel.kind === 'attempt' && !parcel.hasCome) {
+      parcel.hasCome = true;
+      this.#attempt(parcel.attempt, parcel.client);
+    }
     this.#turn();
   }
 

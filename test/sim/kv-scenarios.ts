@@ -215,6 +215,7 @@ function settingsOf({ seed, stores, isTraced, isEncoded }: KvPlay): KvSettings {
           appendBytesMax: random.pick([1, 200]),
           windowMessagesMax: 1 + random.below(4),
           windowBytesMax: 1_000,
+          burstBytesMax: random.pick([1, 400]),
           uncommittedCountMax: 20,
           applyBytesMax: 200,
           cacheBytesMax: 400,

@@ -41,11 +41,14 @@ export function commitByQuorum(core: Core): boolean {
   return true;
 }
 
-/** Sends every follower what it lacks, as its window allows. */
+/** Sends every follower what it lacks, as its window allows; what is too much for one ready, in the next. */
 export function replicate(core: Core): void {
   for (const follower of core.followers) {
-    while (follower.next <= core.log.lastIndex && !follower.isPaused(core.limits)) {
-      if (!sendAppend(core, follower)) break;
+    let left = core.limits.burstBytesMax;
+    while (left > 0 && follower.next <= core.log.lastIndex && !follower.isPaused(core.limits)) {
+      const bytes = sendAppend(core, follower);
+      if (bytes === 0) break;
+      left -= bytes;
       follower.mustPoke = false;
     }
     if (follower.mustPoke && follower.feed !== FEED.SNAPSHOT) poke(core, follower);
@@ -53,14 +56,14 @@ export function replicate(core: Core): void {
   }
 }
 
-/** False if the follower needs entries that are gone: then it is given the state. */
-function sendAppend(core: Core, follower: Progress): boolean {
+/** Gives the bytes of the entries; 0 if the follower needs some that are gone: then it is given the state. */
+function sendAppend(core: Core, follower: Progress): number {
   const { log, limits, id: from, term } = core;
   const previousIndex = follower.next - 1;
   const previousTerm = log.term(previousIndex);
   if (previousTerm === undefined) {
     wantSnapshot(core, follower);
-    return false;
+    return 0;
   }
   const entries = log.entries(follower.next, log.lastIndex, limits.appendBytesMax);
   let bytes = 0;
@@ -71,7 +74,7 @@ function sendAppend(core: Core, follower: Progress): boolean {
   core.send({ kind: MESSAGE.APPEND, from, to, term, previousIndex, previousTerm, commit, entries });
   follower.toldCommit = Math.max(follower.toldCommit, commit);
   follower.sent(lastIndex, bytes, core.nowMs);
-  return true;
+  return bytes;
 }
 
 /** What it needs next is not in the log any more. */

@@ -19,6 +19,11 @@ export interface RaftLimits {
   /** Appends that one follower has not answered. */
   readonly windowMessagesMax: number;
   readonly windowBytesMax: number;
+  /**
+   * To one follower in one ready; the last append may go over, and the rest is in the next. What a follower lacks after
+   * it was given a state is read back from the disk: for two windows at once that held up a leader for 151 ms.
+   */
+  readonly burstBytesMax: number;
   /** Proposals that are appended and not committed; one may exceed the bytes if there is no other. */
   readonly uncommittedBytesMax: number;
   readonly uncommittedCountMax: number;
@@ -50,6 +55,7 @@ export const RAFT_LIMITS: RaftLimits = {
   appendBytesMax: 256 * 1024,
   windowMessagesMax: 64,
   windowBytesMax: 4 * 1024 * 1024,
+  burstBytesMax: 1024 * 1024,
   uncommittedBytesMax: 16 * 1024 * 1024,
   uncommittedCountMax: 4_096,
   applyBytesMax: 4 * 1024 * 1024,

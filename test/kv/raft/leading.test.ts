@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { ROLE } from '../../../src/kv/raft/core.js';
 import { MESSAGE } from '../../../src/kv/raft/message.js';
-import { leaseMs, RAFT_TIMING } from '../../../src/kv/raft/settings.js';
+import { leaseMs, RAFT_LIMITS, RAFT_TIMING } from '../../../src/kv/raft/settings.js';
 import { Bench, DATA, THREE } from './bench.js';
 
 describe('votes', () => {
@@ -91,6 +91,32 @@ describe('a lease', () => {
     bench.nowMs += 60_000;
     bench.raft.read(7, 'lease');
     expect(bench.raft.ready()!.reads).toEqual([]);
+  });
+});
+
+describe('a follower that lacks much', () => {
+  it('is sent some of it in each ready, up to its window', () => {
+    const bench = Bench.leading();
+    bench.answer(2, 1);
+    bench.answer(3, 1);
+    bench.obey();
+    const data = Buffer.alloc(100_000);
+    for (let sequence = 1; sequence <= 60; sequence++) bench.raft.propose(1, sequence, data);
+    const sent: number[] = [];
+    for (let ready = bench.raft.ready(); ready; ready = bench.raft.ready()) {
+      bench.write(ready);
+      let bytes = 0;
+      for (const message of [...ready.messages, ...ready.afterDurable])
+        if (message.kind === MESSAGE.APPEND && message.to === 2)
+          bytes += message.entries.reduce((sum, entry) => sum + entry.data.length, 0);
+      sent.push(bytes);
+      bench.raft.durable(ready.number);
+    }
+    const { burstBytesMax, appendBytesMax, windowBytesMax } = RAFT_LIMITS;
+    expect(Math.max(...sent)).toBeLessThan(burstBytesMax + appendBytesMax);
+    const all = sent.reduce((sum, bytes) => sum + bytes, 0);
+    expect(all).toBeGreaterThan(windowBytesMax - appendBytesMax);
+    expect(all).toBeLessThan(windowBytesMax + appendBytesMax);
   });
 });
 

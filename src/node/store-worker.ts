@@ -245,8 +245,13 @@ class StoreWorker {
       get depthBytes() {
         return mesh.port(MAIN)?.depthBytes ?? 0;
       },
-      schedule: () => this.loop.schedule(),
+      schedule: () => this.turnSoon(),
     });
+  }
+
+  /** Stores that take up what was under way at their end may speak while they are opened: a loop begins with a turn. */
+  private turnSoon(): void {
+    (this.loop as TurnLoop | undefined)?.schedule();
   }
 
   private openHost({ config, role, index }: StoreWorkerInput): void {
@@ -256,7 +261,7 @@ class StoreWorker {
       ...{ store: store.ranges.raft, desk, env, publish: kv.publish },
       ...{ name: `${role}-${index}@${config.node.name}`, cores: 1, services: services.map(wholeService) },
       isSole: range => store.ranges.isSole(range),
-      turnSoon: () => this.loop.schedule(),
+      turnSoon: () => this.turnSoon(),
       failed: error => this.fail(error),
     });
     kv.open(host, services);

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
@@ -9,11 +9,17 @@ import { OP, STATUS } from '../../src/contract/contract.js';
 import { writeMessage } from '../../src/contract/message.js';
 import { decodeStore, storeKey } from '../../src/kv/balance/account-codec.js';
 import { decodeAnswer, encodeOrder } from '../../src/kv/balance/order.js';
+import { LmdbEngine } from '../../src/kv/io/lmdb-engine.js';
+import { SERVICE } from '../../src/kv/keys.js';
+import { MapCoprocessor } from '../../src/kv/map/map.js';
+import { encodePut } from '../../src/kv/map/map-codec.js';
+import { MemoryEngine } from '../../src/kv/memory-engine.js';
 import { defaultConfig } from '../../src/node/config.js';
 import { runStoreWorker, type StoreReport } from '../../src/node/store-worker.js';
 import { AsyncBell } from '../../src/shard/io/async-bell.js';
 import { TurnLoop } from '../../src/shard/io/loop.js';
 import { createMesh, Mesh } from '../../src/shard/mesh.js';
+import { Cluster } from '../kv/replicated/cluster.js';
 import { inboxRoute, message, readAttached, TENANT, writeAttach, writeRoutes } from '../kv/store-harness.js';
 
 const root = mkdtempSync(join(tmpdir(), 'shoal-worker-'));
@@ -98,10 +104,43 @@ class Node {
   }
 }
 
+/** A store's data as a thread leaves it that ends while a state of a shared range is put in place. */
+async function leaveHalfPlaced(dataDir: string): Promise<void> {
+  mkdirSync(dataDir);
+  const engine = new LmdbEngine({ path: join(dataDir, 'apply-0'), durability: 'flush' });
+  const cluster = new Cluster({
+    engines: index => (index === 2 ? engine : new MemoryEngine()),
+    service: { id: SERVICE.MAP, coprocessor: range => new MapCoprocessor(range) },
+    store: { limits: { logBytesMax: 600, tailBytesMax: 100 }, snapshots: { chunkBytesMax: 200 } },
+  });
+  const put = (key: string) => cluster.command(5, encodePut({ key, value: Buffer.alloc(100), nowMs: 1 }));
+  cluster.found(5);
+  put('first');
+  cluster.run(1000);
+  cluster.cut(2);
+  for (let i = 0; i < 40; i++) put(`key ${i}`);
+  cluster.cuts.clear();
+  cluster.filter = from => {
+    if (from === 2 && cluster.hosts[2]!.store.replica(5)?.install?.isCommitted === true)
+      throw new Error('ends');
+    return true;
+  };
+  expect(() => cluster.run(60_000)).toThrow('ends');
+  await engine.close();
+}
+
 const MATCH = 1;
 const APPLY = 2;
 
 describe('store workers', () => {
+  it('take up at their start what was under way at their end, and say so', async () => {
+    await leaveHalfPlaced(join(root, 'half-placed'));
+    const node = new Node(join(root, 'half-placed'));
+    await node.next(APPLY, OP.KV_FRAME);
+    await node.next(APPLY, OP.KV_OPEN);
+    await node.stop();
+  });
+
   it('serve over the mesh, and find everything again after a stop', async () => {
     const node = new Node(join(root, 'a'));
     const added = await node.ask(MATCH, OP.DIST_ADD, writer => writeRoutes(writer, [inboxRoute('a/#', 'c')]));
